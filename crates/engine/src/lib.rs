@@ -1,1 +1,3 @@
-//! Placeholder while the workspace is laid out.
+//! The product without a face: checkpoints, ingest, retrieval, answers.
+
+pub mod hub;

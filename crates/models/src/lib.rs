@@ -1,1 +1,3 @@
-//! Placeholder while the workspace is laid out.
+//! Retrievers and generators of the Idefics3 family: processors, networks, generation.
+
+pub mod processor;

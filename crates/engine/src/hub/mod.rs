@@ -1,0 +1,1 @@
+//! A small client of the Hugging Face hub over its standard cache.

@@ -1,0 +1,1 @@
+//! Images, prompts and tokens as the checkpoints expect them.
