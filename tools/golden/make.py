@@ -1,0 +1,48 @@
+"""Regenerates everything under crates/models/tests/golden from fixed seeds: `python tools/golden/make.py`.
+
+Names of jobs as arguments run only these.
+"""
+
+import os
+import sys
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+import torch  # noqa: E402
+from transformers.utils import logging  # noqa: E402
+
+import cases  # noqa: E402
+import images  # noqa: E402
+from checkpoints import SPECS  # noqa: E402
+
+
+def networks() -> None:
+    pictures = images.write_images()
+    seeds: dict[str, int] = {}
+    for spec in SPECS:
+        if not spec.retriever:
+            seeds[spec.name] = cases.make_generator(spec, pictures)
+    for retrieval in cases.RETRIEVALS:
+        spec = next(spec for spec in SPECS if spec.name == retrieval.base)
+        seed = seeds[spec.seed_of] if spec.seed_of else retrieval.seed
+        cases.make_retriever(retrieval, seed, pictures)
+
+
+JOBS = {"networks": networks}
+
+
+def main() -> None:
+    # One thread: the order of additions, and so the last bit of every number, does not depend on the machine's cores.
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    for name in sys.argv[1:] or JOBS:
+        print(f"== {name}")
+        JOBS[name]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Runs a checkpoint through transformers and keeps the output of every stage.
+
+Stages in the order of the data: patch_embeddings, vision.block.{i}, vision.post_layernorm, connector, merged,
+text.block.{i}, text.norm, then logits (generator) or rows (retriever). The leading axes are flattened, so a stage is a
+matrix of rows; of a long one every `row_step`-th row is kept.
+"""
+
+import torch
+from colpali_engine.models import ColIdefics3
+from peft import PeftModel
+from transformers import Idefics3ForConditionalGeneration
+
+from checkpoints import Adapter, Spec
+
+# Reference and float64 run must agree far better than the 1e-4 that the tests allow, or the stage is ill-conditioned.
+MAX_NOISE = 1e-5
+# Primes, so that the kept rows walk through all columns of a 26-, 27- or 32-wide grid.
+STEPS = (1, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
+
+
+def load_generator(spec: Spec, attention: str = "eager"):
+    model, report = Idefics3ForConditionalGeneration.from_pretrained(
+        spec.folder, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
+    )
+    check_report(report)
+    return model.eval()
+
+
+def load_retriever(spec: Spec, adapter: Adapter | None, attention: str = "eager"):
+    model, report = ColIdefics3.from_pretrained(
+        spec.folder, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
+    )
+    check_report(report)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter.folder, autocast_adapter_dtype=False)
+        model = model.float()
+        loaded = [name for name, _ in model.named_parameters() if ".lora_A." in name]
+        assert len(loaded) == 7 * spec.text["num_hidden_layers"], loaded
+        assert all("text_model" in name for name in loaded), loaded
+    return model.eval()
+
+
+def check_report(report: dict) -> None:
+    for key, found in report.items():
+        assert not found, f"loading the checkpoint left {key}: {found}"
+
+
+def inner(model):
+    """The Idefics3Model inside a generator, a retriever, or an adapted retriever."""
+    while not hasattr(model, "text_model"):
+        model = model.model
+    return model
+
+
+def first(value):
+    return value[0] if isinstance(value, (tuple, list)) else value
+
+
+def run(model, inputs: dict) -> dict[str, torch.Tensor]:
+    """One forward pass; returns every stage as (rows, width) in the precision of the model."""
+    core = inner(model)
+    kept: dict[str, torch.Tensor] = {}
+    handles = []
+
+    def keep(name: str):
+        def hook(_module, _inputs, output):
+            kept[name] = first(output).detach()
+
+        return hook
+
+    if "pixel_values" in inputs:
+        vision = core.vision_model
+        handles.append(vision.embeddings.register_forward_hook(keep("patch_embeddings")))
+        for index, layer in enumerate(vision.encoder.layers):
+            handles.append(layer.register_forward_hook(keep(f"vision.block.{index}")))
+        handles.append(vision.post_layernorm.register_forward_hook(keep("vision.post_layernorm")))
+        handles.append(core.connector.register_forward_hook(keep("connector")))
+
+    def merged(_module, _args, kwargs):
+        kept["merged"] = kwargs["inputs_embeds"].detach()
+
+    handles.append(core.text_model.register_forward_pre_hook(merged, with_kwargs=True))
+    for index, layer in enumerate(core.text_model.layers):
+        handles.append(layer.register_forward_hook(keep(f"text.block.{index}")))
+    handles.append(core.text_model.norm.register_forward_hook(keep("text.norm")))
+    with torch.no_grad():
+        output = model(**inputs, use_cache=False) if "use_cache" not in inputs else model(**inputs)
+    for handle in handles:
+        handle.remove()
+    if isinstance(output, torch.Tensor):
+        kept["rows"] = output
+    else:
+        kept["logits"] = output.logits[:, -1:]
+    return {name: value.reshape(-1, value.shape[-1]) for name, value in kept.items()}
+
+
+def noise(reference: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Greatest relative L2 distance over the stages."""
+    worst = 0.0
+    for name, value in reference.items():
+        expected, found = value.double(), other[name].double()
+        worst = max(worst, ((expected - found).norm() / expected.norm()).item())
+    return worst
+
+
+def in_double(model, inputs: dict) -> dict[str, torch.Tensor]:
+    wide = {key: value.double() if value.is_floating_point() else value for key, value in inputs.items()}
+    stages = run(model.double(), wide)
+    model.float()
+    return stages
+
+
+def thin(stages: dict[str, torch.Tensor], limit: int, whole: tuple[str, ...] = ()) -> tuple[dict, list]:
+    """Keeps at most about `limit` rows of each stage. Returns the tensors and their entries for the manifest."""
+    tensors, entries = {}, []
+    for name, value in stages.items():
+        step = 1
+        if name not in whole:
+            step = next(s for s in STEPS if value.shape[0] / s <= limit)
+        tensors[name] = value[::step].contiguous().clone()
+        entries.append({"name": name, "shape": list(value.shape), "row_step": step})
+    return tensors, entries
