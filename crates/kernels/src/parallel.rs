@@ -1,0 +1,116 @@
+//! Parallel regions. Every kernel that uses more than one thread goes through [`for_each`].
+//!
+//! A region is a number of independent jobs handed out one at a time, so that a thread held up by other
+//! work on the machine takes fewer of them. Work that is too small to repay waking another thread stays on
+//! the caller's.
+
+#![expect(unsafe_code, reason = "threads write disjoint rows of one buffer")]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::rows::RowsMut;
+
+/// Estimated duration below which a region stays on the caller's thread, in nanoseconds.
+pub const MIN_PARALLEL_NANOS: u64 = 50_000;
+
+/// Number of threads that take part in a region, the caller's included.
+pub fn num_threads() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Runs `job(0)`, …, `job(num_jobs - 1)`, each exactly once, on several threads when the whole is estimated
+/// to take longer than [`MIN_PARALLEL_NANOS`] on one.
+pub fn for_each(num_jobs: usize, estimated_nanos: u64, job: impl Fn(usize) + Sync) {
+    let threads = num_threads().min(num_jobs);
+    if threads <= 1 || estimated_nanos < MIN_PARALLEL_NANOS {
+        (0..num_jobs).for_each(job);
+        return;
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= num_jobs {
+                break;
+            }
+            job(index);
+        }
+    };
+    rayon::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|_| work());
+        }
+        work();
+    });
+}
+
+/// A pointer into a buffer that several jobs write at different places.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedMut<T>(*mut T);
+
+// SAFETY: the pointer is only a place; every use of it is an `unsafe` block that states why its target is
+// not shared.
+unsafe impl<T: Send> Send for SharedMut<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for SharedMut<T> {}
+
+impl<T> SharedMut<T> {
+    pub(crate) fn new(pointer: *mut T) -> Self {
+        Self(pointer)
+    }
+
+    pub(crate) fn get(self) -> *mut T {
+        self.0
+    }
+}
+
+/// Runs `job(row, values)` for every row of `x`, in parallel under the same rule as [`for_each`].
+pub(crate) fn for_each_row(
+    mut x: RowsMut<'_>,
+    estimated_nanos: u64,
+    job: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let (num_rows, num_cols, stride) = (x.num_rows(), x.num_cols(), x.stride());
+    let block = num_rows.div_ceil(4 * num_threads()).max(1);
+    let data = SharedMut::new(x.as_mut_ptr());
+    for_each(num_rows.div_ceil(block), estimated_nanos, |index| {
+        for row in index * block..((index + 1) * block).min(num_rows) {
+            // SAFETY: `x` is borrowed mutably for the whole region, its constructor checked that every row
+            // lies inside the slice and that rows do not overlap, and each row belongs to exactly one job.
+            let values =
+                unsafe { std::slice::from_raw_parts_mut(data.get().add(row * stride), num_cols) };
+            job(row, values);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_job_runs_once() {
+        for nanos in [0, u64::MAX] {
+            let counts: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
+            for_each(counts.len(), nanos, |index| {
+                counts[index].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(
+                counts
+                    .iter()
+                    .all(|count| count.load(Ordering::Relaxed) == 1)
+            );
+        }
+    }
+
+    #[test]
+    fn regions_may_be_nested() {
+        let total = AtomicUsize::new(0);
+        for_each(4, u64::MAX, |_| {
+            for_each(5, u64::MAX, |_| {
+                total.fetch_add(1, Ordering::Relaxed);
+            });
+        });
+        assert_eq!(total.load(Ordering::Relaxed), 20);
+    }
+}

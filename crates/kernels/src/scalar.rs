@@ -1,0 +1,143 @@
+//! The definitions: what every kernel computes, written plainly with sums in `f64`.
+//!
+//! Single-threaded and slow on purpose. Tests and `colibri doctor` compare every other path with these.
+
+use half::f16;
+
+use crate::attention::{AttentionShape, Mask};
+use crate::rows::{Rows, RowsMut};
+
+/// `Σ left[i] · right[i]`.
+pub fn dot(left: &[f32], right: &[f32]) -> f64 {
+    left.iter()
+        .zip(right)
+        .map(|(&l, &r)| f64::from(l) * f64::from(r))
+        .sum()
+}
+
+/// `out = x · Wᵀ`, `weights` being `out_features × in_features`.
+pub fn matmul(x: Rows<'_>, weights: Rows<'_>, mut out: RowsMut<'_>) {
+    for row in 0..x.num_rows() {
+        for feature in 0..weights.num_rows() {
+            out.row_mut(row)[feature] = dot(x.row(row), weights.row(feature)) as f32;
+        }
+    }
+}
+
+/// `0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³)))`.
+pub fn gelu_tanh(x: f32) -> f32 {
+    let x = f64::from(x);
+    let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+    (0.5 * x * (1.0 + inner.tanh())) as f32
+}
+
+/// `x / (1 + exp(-x))`.
+pub fn silu(x: f32) -> f32 {
+    let x = f64::from(x);
+    (x / (1.0 + (-x).exp())) as f32
+}
+
+/// Whether query row `row` sees key `key`.
+pub fn is_visible(mask: Mask<'_>, row: usize, key: usize) -> bool {
+    match mask {
+        Mask::Full => true,
+        Mask::Causal { offset } => key <= offset + row,
+        Mask::Keys(keys) => keys[key],
+    }
+}
+
+/// Scaled dot-product attention, see [`crate::attention::attention`].
+pub fn attention(
+    shape: &AttentionShape,
+    q: Rows<'_>,
+    k: Rows<'_>,
+    v: Rows<'_>,
+    mask: Mask<'_>,
+    mut out: RowsMut<'_>,
+) {
+    let dim = shape.head_dim;
+    for row in 0..q.num_rows() {
+        for head in 0..shape.q_heads {
+            let kv = head / (shape.q_heads / shape.kv_heads) * dim;
+            let query = &q.row(row)[head * dim..(head + 1) * dim];
+            let scores: Vec<(usize, f64)> = (0..k.num_rows())
+                .filter(|&key| is_visible(mask, row, key))
+                .map(|key| {
+                    (
+                        key,
+                        dot(query, &k.row(key)[kv..kv + dim]) * f64::from(shape.scale),
+                    )
+                })
+                .collect();
+            let max = scores
+                .iter()
+                .fold(f64::NEG_INFINITY, |max, &(_, score)| max.max(score));
+            let total: f64 = scores.iter().map(|&(_, score)| (score - max).exp()).sum();
+            for column in 0..dim {
+                let sum: f64 = scores
+                    .iter()
+                    .map(|&(key, score)| (score - max).exp() * f64::from(v.row(key)[kv + column]))
+                    .sum();
+                out.row_mut(row)[head * dim + column] = if scores.is_empty() {
+                    0.0
+                } else {
+                    (sum / total) as f32
+                };
+            }
+        }
+    }
+}
+
+/// `(x - mean) / √(variance + eps) · weight + bias`, the variance being the mean square deviation.
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    let count = x.len() as f64;
+    let mean = x.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
+    let variance = x
+        .iter()
+        .map(|&value| (f64::from(value) - mean).powi(2))
+        .sum::<f64>()
+        / count;
+    let inverse = 1.0 / (variance + f64::from(eps)).sqrt();
+    for (index, value) in out.iter_mut().enumerate() {
+        let normal = (f64::from(x[index]) - mean) * inverse;
+        *value = (normal * f64::from(weight[index]) + f64::from(bias[index])) as f32;
+    }
+}
+
+/// `x / √(mean(x²) + eps) · weight`.
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let inverse = 1.0 / (dot(x, x) / x.len() as f64 + f64::from(eps)).sqrt();
+    for (index, value) in out.iter_mut().enumerate() {
+        *value = (f64::from(x[index]) * inverse * f64::from(weight[index])) as f32;
+    }
+}
+
+/// `x / |x|`; a row of zeros stays zero.
+pub fn l2_normalize(x: &mut [f32]) {
+    let norm = dot(x, x).sqrt();
+    if norm > 0.0 {
+        x.iter_mut()
+            .for_each(|value| *value = (f64::from(*value) / norm) as f32);
+    }
+}
+
+/// For every query row the document row with the greatest dot product (the first of equals) and that
+/// product; empty when there is no document row.
+pub fn maxsim_argmax(query: Rows<'_>, rows: &[f16]) -> Vec<(u32, f32)> {
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    (0..query.num_rows())
+        .map(|row| {
+            let mut best = (0, f32::NEG_INFINITY);
+            for (index, document) in rows.chunks_exact(query.num_cols()).enumerate() {
+                let document: Vec<f32> = document.iter().map(|value| value.to_f32()).collect();
+                let product = dot(query.row(row), &document) as f32;
+                if product > best.1 {
+                    best = (index as u32, product);
+                }
+            }
+            best
+        })
+        .collect()
+}
