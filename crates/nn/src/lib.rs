@@ -1,1 +1,30 @@
-//! Placeholder while the workspace is laid out.
+//! The layers that all models share, over candle tensors.
+//!
+//! A model here is written once. On the CPU every hot layer hands plain slices to `colibri_kernels`;
+//! on CUDA and Metal the same layer runs candle's operations. Which of the two is a value inside the
+//! layer ([`Linear`], [`blocks`]), chosen when weights are loaded ([`Placement`]); no model file names
+//! a device.
+//!
+//! The unit on the CPU is the *half-block*: norm → attention → projection → residual, and norm → MLP →
+//! residual, each one operation on the residual stream, so that scratch memory, fusion and
+//! quantised activations never leave it.
+
+pub mod blocks;
+mod cache;
+mod cpu;
+mod embedding;
+mod error;
+mod linear;
+mod norm;
+mod rope;
+mod scratch;
+pub mod weights;
+
+pub use cache::{KvCache, LayerCache};
+pub use embedding::Embedding;
+pub use error::{Error, Result};
+pub use linear::Linear;
+pub use norm::Norm;
+pub use rope::Rope;
+pub use scratch::Scratch;
+pub use weights::{Placement, Precision, Weights};

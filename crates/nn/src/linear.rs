@@ -1,0 +1,252 @@
+//! A linear layer: dense, packed for the CPU, with or without LoRA factors beside it.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use colibri_kernels::{
+    activation::gelu_tanh,
+    gemm::{Activation, PackedMatrix, Product, Write, matmul, matmul_group},
+    rows::{Rows, RowsMut},
+};
+
+use crate::{Placement, Result, Scratch, cpu};
+
+/// The form a matrix `(outputs, inputs)` is held in.
+#[derive(Clone)]
+pub(crate) enum Storage {
+    /// Packed for the running instruction set.
+    Packed(Arc<PackedMatrix>),
+    /// A tensor on any device.
+    Dense(Tensor),
+}
+
+impl std::fmt::Debug for Storage {
+    /// Sizes only: the values of a matrix say nothing to a reader.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Packed(matrix) => write!(f, "Packed({} × {})", matrix.out_features(), matrix.in_features()),
+            Self::Dense(tensor) => write!(f, "Dense({:?}, {:?})", tensor.dims(), tensor.dtype()),
+        }
+    }
+}
+
+impl Storage {
+    fn dims(&self) -> Result<(usize, usize)> {
+        Ok(match self {
+            Self::Packed(matrix) => (matrix.out_features(), matrix.in_features()),
+            Self::Dense(tensor) => tensor.dims2()?,
+        })
+    }
+
+    fn num_bytes(&self) -> usize {
+        match self {
+            Self::Packed(matrix) => matrix.num_bytes(),
+            Self::Dense(tensor) => tensor.elem_count() * tensor.dtype().size_in_bytes(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Bias {
+    Values(Arc<[f32]>),
+    Tensor(Tensor),
+}
+
+/// `y = W·x + b`, plus `B·(A·x)` where an adapter is kept beside the weights.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    storage: Storage,
+    bias: Option<Bias>,
+    /// `A` `(rank, inputs)` and the scaled `B` `(outputs, rank)`.
+    lora: Option<(Storage, Storage)>,
+    inputs: usize,
+    outputs: usize,
+}
+
+/// One product of a group that shares its input.
+pub(crate) struct Target<'a> {
+    pub(crate) linear: &'a Linear,
+    /// `(rows, outputs)`, row-major.
+    pub(crate) out: &'a mut [f32],
+    pub(crate) activation: Activation,
+    pub(crate) write: Write,
+}
+
+impl Linear {
+    pub(crate) fn new(
+        storage: Storage,
+        bias: Option<Vec<f32>>,
+        lora: Option<(Storage, Storage)>,
+        placement: &Placement,
+    ) -> Result<Self> {
+        let (outputs, inputs) = storage.dims()?;
+        let bias = match (bias, &storage) {
+            (None, _) => None,
+            (Some(values), Storage::Packed(_)) => Some(Bias::Values(values.into())),
+            (Some(values), Storage::Dense(_)) => Some(Bias::Tensor(
+                Tensor::from_vec(values, outputs, &Device::Cpu)?
+                    .to_dtype(placement.dtype())?
+                    .to_device(placement.device())?,
+            )),
+        };
+        Ok(Self { storage, bias, lora, inputs, outputs })
+    }
+
+    /// A layer over the same matrix as an embedding table, for tied output heads.
+    pub(crate) fn tied(storage: Storage) -> Result<Self> {
+        let (outputs, inputs) = storage.dims()?;
+        Ok(Self { storage, bias: None, lora: None, inputs, outputs })
+    }
+
+    /// Number of input features.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Number of output features.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Bytes held by the matrices.
+    pub fn num_bytes(&self) -> usize {
+        let lora = self.lora.as_ref().map_or(0, |(a, b)| a.num_bytes() + b.num_bytes());
+        self.storage.num_bytes() + lora
+    }
+
+    /// Whether `kernels` calculates this layer.
+    pub(crate) fn is_packed(&self) -> bool {
+        matches!(self.storage, Storage::Packed(_))
+    }
+
+    /// `x` `(…, inputs)` → `(…, outputs)`.
+    ///
+    /// # Errors
+    /// When the shape or the type of `x` does not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if !self.is_packed() {
+            return self.forward_dense(x);
+        }
+        let mut shape = x.dims().to_vec();
+        let num_rows: usize = shape[..shape.len() - 1].iter().product();
+        if shape.pop() != Some(self.inputs) {
+            return Err(candle_core::Error::Msg(format!(
+                "a linear layer over {} features was given {:?}",
+                self.inputs,
+                x.dims()
+            ))
+            .into());
+        }
+        shape.push(self.outputs);
+        let mut out = vec![0.0; num_rows * self.outputs];
+        cpu::with_values(&x.contiguous()?, |values| {
+            project(
+                Rows::new(values, num_rows, self.inputs),
+                vec![Target {
+                    linear: self,
+                    out: &mut out,
+                    activation: Activation::Identity,
+                    write: Write::Store,
+                }],
+            );
+        })?;
+        Ok(Tensor::from_vec(out, shape, &Device::Cpu)?)
+    }
+
+    pub(crate) fn forward_dense(&self, x: &Tensor) -> Result<Tensor> {
+        let (Storage::Dense(weight), lora) = (&self.storage, &self.lora) else {
+            return self.forward(x);
+        };
+        let mut y = dense_product(x, weight)?;
+        if let Some(Bias::Tensor(bias)) = &self.bias {
+            y = y.broadcast_add(bias)?;
+        }
+        if let Some((Storage::Dense(a), Storage::Dense(b))) = lora {
+            y = (y + dense_product(&dense_product(x, a)?, b)?)?;
+        }
+        Ok(y)
+    }
+}
+
+/// `x` `(…, k)` times the transpose of `weight` `(n, k)`.
+fn dense_product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let mut shape = x.dims().to_vec();
+    let inputs = shape.pop().unwrap_or(0);
+    let flat = x.reshape(((), inputs))?.matmul(&weight.t()?)?;
+    shape.push(weight.dim(0)?);
+    Ok(flat.reshape(shape)?)
+}
+
+/// Calculates all targets from the same rows: one conversion of the input, one parallel region for the
+/// base products and the adapters' `A`, then the adapters' `B` added on top.
+pub(crate) fn project(x: Rows<'_>, mut targets: Vec<Target<'_>>) {
+    let num_rows = x.num_rows();
+    let mut low: Vec<Option<Scratch>> = targets
+        .iter()
+        .map(|target| {
+            let (Storage::Packed(a), _) = target.linear.lora.as_ref()? else { return None };
+            Some(Scratch::take(num_rows * a.out_features()))
+        })
+        .collect();
+    // The adapter's contribution belongs under the activation: then the activation waits.
+    let deferred: Vec<Activation> = targets
+        .iter_mut()
+        .zip(&low)
+        .map(|(target, low)| {
+            if low.is_some() {
+                std::mem::replace(&mut target.activation, Activation::Identity)
+            } else {
+                Activation::Identity
+            }
+        })
+        .collect();
+    let mut products = Vec::with_capacity(2 * targets.len());
+    for (target, low) in targets.iter_mut().zip(&mut low) {
+        let Storage::Packed(weights) = &target.linear.storage else {
+            unreachable!("dense layers are calculated by candle")
+        };
+        products.push(Product {
+            weights,
+            bias: match &target.linear.bias {
+                Some(Bias::Values(values)) => Some(values),
+                Some(Bias::Tensor(_)) | None => None,
+            },
+            activation: target.activation,
+            write: target.write,
+            out: RowsMut::new(&mut *target.out, num_rows, target.linear.outputs),
+        });
+        if let (Some((Storage::Packed(a), _)), Some(low)) = (&target.linear.lora, low) {
+            products.push(Product {
+                weights: a,
+                bias: None,
+                activation: Activation::Identity,
+                write: Write::Store,
+                out: RowsMut::new(low, num_rows, a.out_features()),
+            });
+        }
+    }
+    matmul_group(x, &mut products);
+    drop(products);
+    for ((target, low), activation) in targets.iter_mut().zip(&low).zip(deferred) {
+        let (Some((_, Storage::Packed(b))), Some(low)) = (&target.linear.lora, low) else { continue };
+        matmul(
+            Rows::new(low, num_rows, b.in_features()),
+            Product {
+                weights: b,
+                bias: None,
+                activation: Activation::Identity,
+                write: Write::Add,
+                out: RowsMut::new(&mut *target.out, num_rows, target.linear.outputs),
+            },
+        );
+        match activation {
+            Activation::Identity => {}
+            Activation::GeluTanh => gelu_tanh(target.out),
+            Activation::Silu => {
+                for value in target.out.iter_mut() {
+                    *value /= 1.0 + (-*value).exp();
+                }
+            }
+        }
+    }
+}

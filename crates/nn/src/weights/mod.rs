@@ -1,0 +1,14 @@
+//! Weights by name: safetensors files, adapters over them, and where they are placed.
+//!
+//! Files are read by positioned reads, never mapped: mapped pages count as memory, and a file that
+//! shrinks under a mapping kills the process.
+
+mod adapter;
+mod file;
+mod header;
+mod scope;
+mod store;
+
+pub use adapter::{Adapter, AdapterConfig};
+pub use scope::{Placement, Precision, Weights};
+pub use store::WeightStore;

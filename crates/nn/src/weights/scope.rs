@@ -1,0 +1,240 @@
+//! Weights seen from one place in a model: `weights.pp("layers.0").pp("self_attn")`.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use candle_core::{DType, Device, Tensor};
+use colibri_kernels::gemm::PackedMatrix;
+
+use super::{adapter::Adapter, store::WeightStore};
+use crate::{Embedding, Error, Linear, Norm, Result, linear::Storage};
+
+pub use colibri_kernels::gemm::Precision;
+
+/// Where layers live and how they calculate.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    device: Device,
+    /// Element type of dense tensors; `F32` wherever `kernels` calculates.
+    dtype: DType,
+    /// Form of the large matrices where `kernels` calculates; `None` where candle does.
+    packed: Option<Precision>,
+}
+
+impl Placement {
+    /// On the CPU through `kernels`, with large matrices held in `precision`.
+    pub fn cpu(precision: Precision) -> Self {
+        Self { device: Device::Cpu, dtype: DType::F32, packed: Some(precision) }
+    }
+
+    /// On any device through candle's operations, everything held in `dtype`.
+    pub fn candle(device: Device, dtype: DType) -> Self {
+        Self { device, dtype, packed: None }
+    }
+
+    /// The device tensors are on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The type of the residual stream.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Whether `kernels` calculates.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.packed.is_some()
+    }
+
+    /// Short name for logs and index settings: `f32`, `bf16`, `int8`, `f16`.
+    pub fn precision_name(&self) -> &'static str {
+        match (self.packed, self.dtype) {
+            (Some(Precision::Bf16), _) | (None, DType::BF16) => "bf16",
+            (Some(Precision::Int8), _) => "int8",
+            (None, DType::F16) => "f16",
+            _ => "f32",
+        }
+    }
+}
+
+/// A view of a checkpoint's tensors under a name prefix. Cheap to clone.
+#[derive(Clone)]
+pub struct Weights {
+    store: Arc<WeightStore>,
+    adapter: Option<Arc<Adapter>>,
+    placement: Placement,
+    prefix: String,
+    /// Bytes of all matrices loaded so far, by this view and its relatives.
+    loaded: Arc<AtomicUsize>,
+}
+
+impl Weights {
+    /// All tensors of `store`.
+    pub fn new(store: Arc<WeightStore>, placement: Placement) -> Self {
+        Self { store, adapter: None, placement, prefix: String::new(), loaded: Arc::default() }
+    }
+
+    /// The same with an adapter over it.
+    #[must_use]
+    pub fn with_adapter(mut self, adapter: Option<Arc<Adapter>>) -> Self {
+        self.adapter = adapter;
+        self
+    }
+
+    /// The view one name further down.
+    #[must_use]
+    pub fn pp(&self, name: impl std::fmt::Display) -> Self {
+        let mut scope = self.clone();
+        scope.prefix = self.full(&name.to_string());
+        scope
+    }
+
+    /// Where layers are placed.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Whether tensor `name` exists here.
+    pub fn contains(&self, name: &str) -> bool {
+        self.store.contains(&self.full(name))
+    }
+
+    /// Bytes of the matrices that were loaded through this view and those derived from it.
+    pub fn loaded_bytes(&self) -> usize {
+        self.loaded.load(Ordering::Relaxed)
+    }
+
+    fn full(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    /// The values of tensor `name` as f32, row-major.
+    ///
+    /// # Errors
+    /// When it is missing or of another shape.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.store.read_all(&self.full(name), shape)
+    }
+
+    /// Tensor `name` on the placement's device and in its type.
+    ///
+    /// # Errors
+    /// When it is missing or of another shape.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let tensor = Tensor::from_vec(self.values(name, shape)?, shape, &Device::Cpu)?;
+        Ok(tensor.to_dtype(self.placement.dtype)?.to_device(&self.placement.device)?)
+    }
+
+    /// A linear layer `inputs → outputs` from `{name}.weight` `(outputs, inputs)` and, if asked for,
+    /// `{name}.bias` `(outputs,)`, with the adapter's factors for it where there are any.
+    ///
+    /// # Errors
+    /// When a tensor is missing or of another shape.
+    pub fn linear(&self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Result<Linear> {
+        self.linear_shaped(name, &[outputs, inputs], bias)
+    }
+
+    /// Like [`Weights::linear`] for a weight of shape `(outputs, …)` whose trailing dimensions are the
+    /// inputs, in order: a convolution whose stride is its kernel is such a layer over patches.
+    ///
+    /// # Errors
+    /// When a tensor is missing or of another shape.
+    pub fn linear_shaped(&self, name: &str, shape: &[usize], bias: bool) -> Result<Linear> {
+        let outputs = shape[0];
+        let inputs: usize = shape[1..].iter().product();
+        let module = self.full(name);
+        let factors = match &self.adapter {
+            Some(adapter) => adapter.factors(&module, inputs, outputs)?.map(|f| (adapter.merged(), f)),
+            None => None,
+        };
+        let weight = format!("{module}.weight");
+        self.store.expect(&weight, shape)?;
+        let storage = self.storage(outputs, inputs, &mut |first, rows| {
+            self.store.read(&weight, first * inputs, rows)?;
+            if let Some((true, factors)) = &factors {
+                factors.add_to(first, inputs, rows);
+            }
+            Ok(())
+        })?;
+        let bias = if bias { Some(self.store.read_all(&format!("{module}.bias"), &[outputs])?) } else { None };
+        let lora = match &factors {
+            Some((false, factors)) => {
+                // The factors are small beside the base and sit on the path of every token: f32.
+                let mut small = self.clone();
+                small.placement.packed = self.placement.packed.map(|_| Precision::F32);
+                let a = small.storage(factors.rank, inputs, &mut |first, rows| {
+                    let from = first * inputs;
+                    rows.copy_from_slice(&factors.a[from..from + rows.len()]);
+                    Ok(())
+                })?;
+                let b = small.storage(outputs, factors.rank, &mut |first, rows| {
+                    let from = first * factors.rank;
+                    rows.copy_from_slice(&factors.b[from..from + rows.len()]);
+                    Ok(())
+                })?;
+                Some((a, b))
+            }
+            _ => None,
+        };
+        Linear::new(storage, bias, lora, &self.placement)
+    }
+
+    /// Reads a matrix block by block into the placement's form; `fill(first_row, rows)`.
+    fn storage(
+        &self,
+        outputs: usize,
+        inputs: usize,
+        fill: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
+    ) -> Result<Storage> {
+        if let Some(precision) = self.placement.packed {
+            let packed = PackedMatrix::pack::<Error>(precision, outputs, inputs, |rows, buffer| {
+                fill(rows.start, buffer)
+            })?;
+            self.loaded.fetch_add(packed.num_bytes(), Ordering::Relaxed);
+            return Ok(Storage::Packed(Arc::new(packed)));
+        }
+        let mut values = vec![0.0; outputs * inputs];
+        fill(0, &mut values)?;
+        let tensor = Tensor::from_vec(values, (outputs, inputs), &Device::Cpu)?
+            .to_dtype(self.placement.dtype)?
+            .to_device(&self.placement.device)?;
+        let bytes = tensor.elem_count() * tensor.dtype().size_in_bytes();
+        self.loaded.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Storage::Dense(tensor))
+    }
+
+    /// A token embedding table `{name}.weight` `(vocabulary, hidden)`.
+    ///
+    /// # Errors
+    /// When it is missing or of another shape.
+    pub fn embedding(&self, name: &str, vocabulary: usize, hidden: usize) -> Result<Embedding> {
+        let weight = format!("{}.weight", self.full(name));
+        self.store.expect(&weight, &[vocabulary, hidden])?;
+        let storage = self.storage(vocabulary, hidden, &mut |first, rows| {
+            self.store.read(&weight, first * hidden, rows)
+        })?;
+        Ok(Embedding::new(storage, vocabulary, hidden))
+    }
+
+    /// Layer normalisation with `{name}.weight` and `{name}.bias`, both `(hidden,)`.
+    ///
+    /// # Errors
+    /// When a tensor is missing or of another shape.
+    pub fn layer_norm(&self, name: &str, hidden: usize, eps: f64) -> Result<Norm> {
+        let scope = self.pp(name);
+        let weight = scope.values("weight", &[hidden])?;
+        let bias = scope.values("bias", &[hidden])?;
+        Norm::layer(weight, bias, eps, &self.placement)
+    }
+
+    /// Root-mean-square normalisation with `{name}.weight` `(hidden,)`.
+    ///
+    /// # Errors
+    /// When the tensor is missing or of another shape.
+    pub fn rms_norm(&self, name: &str, hidden: usize, eps: f64) -> Result<Norm> {
+        Norm::rms(self.pp(name).values("weight", &[hidden])?, eps, &self.placement)
+    }
+}
