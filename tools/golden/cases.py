@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 import torch
 from safetensors.torch import save_file
 
-from checkpoints import ADAPTERS, Adapter, Spec, spec_named, write_adapter, write_checkpoint
+from checkpoints import (
+    ADAPTERS,
+    Adapter,
+    Spec,
+    generation_json,
+    spec_named,
+    write_adapter,
+    write_checkpoint,
+)
 from paths import CASES, run_lengths, write_json
 from prompts import (
     DOCUMENT_PROMPTS,
@@ -19,11 +27,11 @@ from prompts import (
 )
 from stages import MAX_NOISE, in_double, load_generator, load_retriever, noise, run, thin
 from text import Refused, greedy
-from tokenizer import CHAT_TEMPLATE
+from tokenizer import CHAT_TEMPLATE, END, specials
 
-VISION_ROWS = 150
-TEXT_ROWS = 90
 SEEDS = 60
+# Where there are more, their hash must do.
+MAX_STORED_TILES = 3
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,13 @@ def item(part) -> dict:
 
 IMAGE = object()
 
+CONVERSATION = [
+    turn("system", "You answer from the pages that you are given."),
+    user("Compare", IMAGE, "with", IMAGE, "please."),
+    turn("assistant", " They agree in every row but the last one."),
+    user(IMAGE, "And this one?\n\nAnswer in 3 words."),
+]
+
 CHATS = [
     Chat(
         "one-tile",
@@ -68,15 +83,31 @@ CHATS = [
         [user(IMAGE, "What does the table show? 42 rows, 7 columns.")],
         ("strip-wide.png",),
     ),
+    # Splitting is on, but with a longest edge of one tile every image is a single frame.
+    Chat(
+        "conversation",
+        "smolvlm-single",
+        CONVERSATION,
+        ("strip-wide.png", "slope.png", "square.png"),
+        {"longest_edge": 64},
+    ),
+    Chat("text-only", "smolvlm-single", [user("How long does the journey take? Über 3 hours, or 40 minutes?")]),
+    Chat("five-tiles", "smolvlm-text", [user(IMAGE, "Which bar is the tallest?")], ("page-tall.png",)),
+    Chat("text-first", "smolvlm-text", [user("Look at ", IMAGE)], ("slope.png",), {"do_image_splitting": False}),
+    Chat("stops", "smolvlm-text", [user("Where is the nearest dealer?")], expect="eos"),
+    Chat("one-tile", "idefics3-llama3", [user(IMAGE, "Describe the image.")], ("page-tall.png",)),
+    Chat("text-only", "idefics3-llama3", [user("What is 17 + 71?")]),
+    Chat(
+        "one-tile",
+        "smolvlm-defaults",
+        [user(IMAGE, "Describe the image.")],
+        ("slope.png",),
+        {"do_image_splitting": False},
+        keep_pixels=True,
+    ),
+    # Three images of different tile counts in one prompt: 1x2, 2x2 and 2x2 tiles and an overview each.
+    Chat("conversation", "smolvlm-defaults", CONVERSATION, ("strip-wide.png", "page-tall.png", "square.png")),
 ]
-
-
-def thin_all(stages: dict) -> tuple[dict, list]:
-    vision = {k: v for k, v in stages.items() if k.startswith(("patch", "vision"))}
-    text = {k: v for k, v in stages.items() if k not in vision}
-    tensors, entries = thin(vision, VISION_ROWS)
-    more, others = thin(text, TEXT_ROWS)
-    return {**tensors, **more}, entries + others
 
 
 def check_noise(model, other_attention, inputs: dict, stages: dict) -> None:
@@ -108,7 +139,7 @@ def picture_part(processor, names, pictures, keep_pixels, inputs) -> tuple[list,
         entries.append(tile_entry(name, tiles, rows, cols))
         stacks.append(torch.from_numpy(tiles))
     tensors = {}
-    if stacks:
+    if 0 < sum(map(len, stacks)) <= MAX_STORED_TILES:
         tensors["tiles"] = torch.cat(stacks).contiguous()
     if keep_pixels:
         tensors["pixel_values"] = inputs["pixel_values"][0].contiguous()
@@ -128,7 +159,7 @@ def chat_case(chat: Chat, spec: Spec, seed: int, model, twin, pictures: dict) ->
     check_noise(model, twin, inputs, stages)
     answer = greedy(model, processor.tokenizer, inputs, chat.expect)
     entries, tensors = picture_part(processor, chat.images, pictures, chat.keep_pixels, inputs)
-    kept, stage_entries = thin_all(stages)
+    kept, stage_entries = thin(stages)
     ids = inputs["input_ids"][0]
     manifest = {
         "case": chat.name,
@@ -150,6 +181,21 @@ def chat_case(chat: Chat, spec: Spec, seed: int, model, twin, pictures: dict) ->
     return manifest, {"input_ids": ids.contiguous(), **tensors, **kept}
 
 
+def choose_second_eos(spec: Spec, model, chats: list[Chat]) -> None:
+    """Declares one of the ids that a text-only case generates an end id too, so that this case ends with it."""
+    chat = next(chat for chat in chats if chat.name == spec.second_eos_from)
+    processor = generator_processor(spec.folder, spec.image_seq_len, CHAT_TEMPLATE)
+    prompt = processor.apply_chat_template(chat.messages, add_generation_prompt=True)
+    ids = greedy(model, processor.tokenizer, dict(processor(text=[prompt], return_tensors="pt")), "length").ids
+    # New at this place, so generation gets there, and an ordinary token.
+    place = next((i for i in range(9, 20) if ids[i] not in ids[:i] and ids[i] >= 17), None)
+    if place is None:
+        raise Refused("no id to stop at")
+    eos = [specials(spec.tags)[END], ids[place]]
+    write_json(spec.folder / "generation_config.json", generation_json(spec, eos))
+    model.generation_config.eos_token_id = eos
+
+
 def make_generator(spec: Spec, pictures: dict) -> int:
     """Tries seeds until every conversation of this checkpoint is accepted; writes them and returns the seed."""
     chats = [chat for chat in CHATS if chat.checkpoint == spec.name]
@@ -157,6 +203,8 @@ def make_generator(spec: Spec, pictures: dict) -> int:
         write_checkpoint(spec, seed)
         model, twin = load_generator(spec), load_generator(spec, "sdpa")
         try:
+            if spec.second_eos_from:
+                choose_second_eos(spec, model, chats)
             done = [chat_case(chat, spec, seed, model, twin, pictures) for chat in chats]
         except Refused as why:
             print(f"{spec.name}: seed {seed} refused: {why}")
@@ -187,6 +235,13 @@ RETRIEVALS = [
         ("strip-wide.png", "page-tall.png"),
         ("How many rows are there in the second column?", "Où est la page 112?"),
     ),
+    Retrieval(
+        "colsmol-text-base",
+        "colsmol-text",
+        ("page-tall.png", "strip-wide.png"),
+        ("the tallest bar",),
+        seed=1,
+    ),
 ]
 
 
@@ -198,8 +253,7 @@ def retrieval_case(kind, name, spec, adapter, seed, processor, model, twin, inpu
     images = extra.get("images", [])
     entries, tensors = picture_part(processor, images, pictures, False, inputs)
     ids = inputs["input_ids"][0]
-    # A query is short and kept whole; of a page's rows every third is plenty beside the stages.
-    kept, stage_entries = thin_all(stages)
+    kept, stage_entries = thin(stages)
     manifest = {
         "case": name,
         "kind": kind,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from paths import CHECKPOINTS, write_json
-from tokenizer import BASE_VOCABULARY, END, FAKE, IMAGE, specials, vocabulary_size, write_tokenizer
+from tokenizer import END, IMAGE, specials, vocabulary_size, write_tokenizer
 from weights import adapter_weights, linear, model_weights, normal, save
 
 PAD = 2  # <|im_end|>, as in SmolVLM
@@ -33,12 +33,17 @@ class Spec:
     shards: int = 1
     tied: bool = False
     retriever: bool = False
-    eos: object = "end_of_utterance"
     template_in: str = "chat_template.json"
     omitted: tuple[str, ...] = ()
     image_seq_len_file: bool = True
     seed_of: str | None = None  # share the weights of this checkpoint
     extra_text: dict = field(default_factory=dict)
+    rms_norm_eps: float = 1e-5
+    # Standard deviations. Small rows make the epsilon of the first norm count.
+    embedding_std: float = 0.7
+    connector_gain: float = 1.0
+    # The second end id is one that this case generates, so that it stops there.
+    second_eos_from: str | None = None
 
     @property
     def side(self) -> int:
@@ -65,6 +70,8 @@ class Adapter:
     dtype: str
     seed: int
     covers: str
+    # Keys that the older published adapter (colsmolvlm-alpha) does not have.
+    omitted: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -83,7 +90,7 @@ def config_json(spec: Spec) -> dict:
         "model_type": "llama", "num_attention_heads": spec.text["num_attention_heads"],
         "num_hidden_layers": spec.text["num_hidden_layers"],
         "num_key_value_heads": spec.text["num_key_value_heads"], "pad_token_id": PAD, "pretraining_tp": 1,
-        "rms_norm_eps": 1e-5, "tie_word_embeddings": spec.tied, "use_cache": True, "vocab_size": vocabulary,
+        "rms_norm_eps": spec.rms_norm_eps, "tie_word_embeddings": spec.tied, "use_cache": True, "vocab_size": vocabulary,
     }  # fmt: skip
     vision = {
         "attention_dropout": 0.0, "hidden_act": "gelu_pytorch_tanh", "hidden_size": spec.vision["hidden_size"],
@@ -157,8 +164,8 @@ def write_processor(folder: Path, spec: Spec, template_in: str | None = None) ->
     write_tokenizer(folder, spec.tags, template_in or spec.template_in, processor_class=processor_class(spec.retriever))
 
 
-def generation_json(spec: Spec) -> dict:
-    eos = specials(spec.tags)[END] if spec.eos == "end_of_utterance" else spec.eos
+def generation_json(spec: Spec, eos: int | list[int] | None = None) -> dict:
+    eos = specials(spec.tags)[END] if eos is None else eos
     return {
         "_from_model_config": True, "bos_token_id": 0, "eos_token_id": eos, "pad_token_id": PAD,
         "transformers_version": "4.46.0" if spec.layout == "old" else "5.23.0",
@@ -168,7 +175,9 @@ def generation_json(spec: Spec) -> dict:
 def write_checkpoint(spec: Spec, seed: int) -> None:
     shutil.rmtree(spec.folder, ignore_errors=True)
     text = {**spec.text, "vocab_size": vocabulary_size(spec.tags)}
-    tensors = model_weights(seed, spec.vision, text, spec.scale_factor)
+    tensors = model_weights(
+        seed, spec.vision, text, spec.scale_factor, spec.embedding_std, spec.connector_gain
+    )
     hidden = text["hidden_size"]
     if spec.retriever:
         tensors["linear.weight"] = linear(seed, "linear.weight", DIM, hidden, 1.0)
@@ -191,19 +200,19 @@ def write_adapter(adapter: Adapter, base: Spec) -> None:
         name="adapter_model.safetensors",
     )
     # The keys, and their order, of the published colSmol-256M adapter.
-    write_json(
-        adapter.folder / "adapter_config.json",
-        {
-            "alpha_pattern": {}, "auto_mapping": None, "base_model_name_or_path": adapter.base_name_or_path,
-            "bias": "none", "eva_config": None, "exclude_modules": None, "fan_in_fan_out": False,
-            "inference_mode": True, "init_lora_weights": "gaussian", "layer_replication": None,
-            "layers_pattern": None, "layers_to_transform": None, "loftq_config": {},
-            "lora_alpha": adapter.alpha, "lora_bias": False, "lora_dropout": 0.1, "megatron_config": None,
-            "megatron_core": "megatron.core", "modules_to_save": None, "peft_type": "LORA", "r": adapter.rank,
-            "rank_pattern": {}, "revision": None, "target_modules": TARGET_MODULES,
-            "task_type": "FEATURE_EXTRACTION", "use_dora": False, "use_rslora": False,
-        },
-    )  # fmt: skip
+    config = {
+        "alpha_pattern": {}, "auto_mapping": None, "base_model_name_or_path": adapter.base_name_or_path,
+        "bias": "none", "eva_config": None, "exclude_modules": None, "fan_in_fan_out": False,
+        "inference_mode": True, "init_lora_weights": "gaussian", "layer_replication": None,
+        "layers_pattern": None, "layers_to_transform": None, "loftq_config": {},
+        "lora_alpha": adapter.alpha, "lora_bias": False, "lora_dropout": 0.1, "megatron_config": None,
+        "megatron_core": "megatron.core", "modules_to_save": None, "peft_type": "LORA", "r": adapter.rank,
+        "rank_pattern": {}, "revision": None, "target_modules": TARGET_MODULES,
+        "task_type": "FEATURE_EXTRACTION", "use_dora": False, "use_rslora": False,
+    }  # fmt: skip
+    for key in adapter.omitted:
+        del config[key]
+    write_json(adapter.folder / "adapter_config.json", config)
     write_processor(adapter.folder, base)
 
 
@@ -224,13 +233,80 @@ SPECS = [
         "lm_head, bfloat16, one file, old config layout, eos an int, template in chat_template.json",
     ),
     Spec(
+        name="smolvlm-text",
+        tags="text", layout="new", dtype="float32", shards=2, scale_factor=3,
+        # 27 patches of 3 leave two pixels over, as 27 of 14 leave six of 384.
+        tile=83, tiles_per_side=2,
+        vision=dict(hidden_size=24, intermediate_size=56, num_hidden_layers=2, num_attention_heads=2,
+                    image_size=83, patch_size=3),
+        text=dict(hidden_size=40, intermediate_size=88, num_hidden_layers=2, num_attention_heads=5,
+                  num_key_value_heads=5, head_dim=8),
+        rope=dict(rope_theta=273768.0),
+        omitted=("text.head_dim",),
+        template_in="tokenizer_config.json",
+        second_eos_from="stops",
+        covers="SmolVLM-Instruct 2.2B in small: tags as text, 27x27 patches with pixels left over, scale 3, MHA, "
+        "head_dim omitted, untied, float32, two shards, 5.x config layout, eos a list, template in tokenizer_config.json",
+    ),
+    Spec(
+        name="idefics3-llama3",
+        tags="text", layout="old", dtype="float16", tile=52, tiles_per_side=1, scale_factor=2, tied=True,
+        vision=dict(hidden_size=16, intermediate_size=40, num_hidden_layers=2, num_attention_heads=2,
+                    image_size=52, patch_size=2),
+        text=dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+                  num_key_value_heads=2, head_dim=16),
+        rope=dict(rope_theta=500000.0, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                  original_max_position_embeddings=1024),
+        extra_text=dict(max_position_embeddings=8192),
+        template_in="chat_template.jinja",
+        image_seq_len_file=False,
+        covers="Idefics3-8B in small: 26x26 patches, scale 2, llama3 rope_scaling, GQA 4/2, tied embeddings without "
+        "lm_head.weight, float16, no processor_config.json, template in chat_template.jinja",
+    ),
+    Spec(
+        name="smolvlm-defaults",
+        tags="single", layout="new", dtype="bfloat16", tile=34, tiles_per_side=2, scale_factor=2,
+        vision=dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=16,
+                    image_size=34, patch_size=4),
+        text=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=32,
+                  num_key_value_heads=32, head_dim=4),
+        rope=dict(rope_theta=10000.0),
+        # Idefics3Config's own 1e-5 holds only where text_config is missing as a whole: a text_config without the key
+        # is read by transformers 5.23 as a plain LlamaConfig, whose default is 1e-6.
+        rms_norm_eps=1e-6,
+        embedding_std=0.02,
+        connector_gain=0.02,
+        omitted=(
+            "text.num_attention_heads", "text.num_key_value_heads", "text.rms_norm_eps", "text.rope_parameters",
+            "text.hidden_act", "text.attention_bias", "text.mlp_bias", "text.attention_dropout",
+            "text.tie_word_embeddings", "text.use_cache", "text.pretraining_tp", "vision.num_attention_heads",
+            "vision.num_channels", "vision.hidden_act", "vision.layer_norm_eps", "vision.attention_dropout",
+            "top.scale_factor", "top.tie_word_embeddings", "top.use_cache",
+        ),
+        covers="a config that leaves out what the class defaults give (32 and 16 heads, kv heads, rms_norm_eps 1e-6, "
+        "rope_theta 10000, scale_factor 2, …), heads x head_dim (128) other than hidden (32), small 8x8 grid",
+    ),
+    Spec(
         name="colsmol-single-base",
         **SINGLE,
         retriever=True,
         seed_of="smolvlm-single",
         covers="ColIdefics3 base with the weights of smolvlm-single: model.* and linear.*, no lm_head, bfloat16",
     ),
-]
+    Spec(
+        name="colsmol-text-base",
+        tags="text", layout="old", dtype="float32", shards=2, tile=38, tiles_per_side=3, scale_factor=3,
+        vision=dict(hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=2,
+                    image_size=38, patch_size=4),
+        text=dict(hidden_size=40, intermediate_size=72, num_hidden_layers=2, num_attention_heads=5,
+                  num_key_value_heads=5, head_dim=8),
+        rope=dict(rope_theta=273768.0),
+        retriever=True,
+        image_seq_len_file=False,
+        covers="ColIdefics3 base with tags as text, MHA, float32 in two shards, no processor_config.json "
+        "(9 tokens a tile follow from the grid)",
+    ),
+]  # fmt: skip
 
 ADAPTERS = [
     Adapter(
@@ -243,11 +319,20 @@ ADAPTERS = [
         seed=71,
         covers="LoRA over colsmol-single-base: r 4, alpha 8 (scale 2), float32 over a bfloat16 base, base by hub name",
     ),
+    Adapter(
+        name="colsmol-text",
+        base="colsmol-text-base",
+        base_name_or_path="../colsmol-text-base",
+        rank=6,
+        alpha=6,
+        dtype="bfloat16",
+        seed=72,
+        omitted=("eva_config", "exclude_modules", "lora_bias"),
+        covers="LoRA over colsmol-text-base: r 6, alpha 6 (scale 1), bfloat16 over a float32 base, base by relative "
+        "path, the shorter adapter_config.json of colsmolvlm-alpha",
+    ),
 ]
 
 
 def spec_named(name: str) -> Spec:
     return next(spec for spec in SPECS if spec.name == name)
-
-
-assert BASE_VOCABULARY == 592 and FAKE != IMAGE

@@ -4,6 +4,7 @@ Names of jobs as arguments run only these.
 """
 
 import os
+import shutil
 import sys
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -15,10 +16,17 @@ from transformers.utils import logging  # noqa: E402
 
 import cases  # noqa: E402
 import images  # noqa: E402
+import inputs  # noqa: E402
+import pixels  # noqa: E402
+import real  # noqa: E402
+import strings  # noqa: E402
 from checkpoints import SPECS  # noqa: E402
+from paths import CASES, CHECKPOINTS, IMAGES, OUT  # noqa: E402
 
 
 def networks() -> None:
+    for folder in (CASES, CHECKPOINTS, IMAGES):
+        shutil.rmtree(folder, ignore_errors=True)
     pictures = images.write_images()
     seeds: dict[str, int] = {}
     for spec in SPECS:
@@ -30,7 +38,8 @@ def networks() -> None:
         cases.make_retriever(retrieval, seed, pictures)
 
 
-JOBS = {"networks": networks}
+MAX_BYTES = 4_500_000
+JOBS = {"networks": networks, "pixels": pixels.make, "inputs": inputs.make, "strings": strings.make, "real": real.make}
 
 
 def main() -> None:
@@ -42,6 +51,9 @@ def main() -> None:
     for name in sys.argv[1:] or JOBS:
         print(f"== {name}")
         JOBS[name]()
+    size = sum(path.stat().st_size for path in OUT.rglob("*") if path.is_file())
+    print(f"{size} bytes in all")
+    assert size < MAX_BYTES, "the goldens have outgrown their budget"
 
 
 if __name__ == "__main__":

@@ -31,6 +31,12 @@ def write_json(path: Path, value, *, compact: bool = False) -> None:
     write_text(path, text + "\n")
 
 
+def write_lines(path: Path, entries: list[dict]) -> None:
+    """A JSON array with one entry a line: small, and still readable in a diff."""
+    lines = ",\n".join(json.dumps(entry, ensure_ascii=False, separators=(",", ":")) for entry in entries)
+    write_text(path, f"[\n{lines}\n]\n")
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 

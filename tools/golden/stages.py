@@ -8,6 +8,7 @@ matrix of rows; of a long one every `row_step`-th row is kept.
 import torch
 from colpali_engine.models import ColIdefics3
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import Idefics3ForConditionalGeneration
 
 from checkpoints import Adapter, Spec
@@ -15,7 +16,8 @@ from checkpoints import Adapter, Spec
 # Reference and float64 run must agree far better than the 1e-4 that the tests allow, or the stage is ill-conditioned.
 MAX_NOISE = 1e-5
 # Primes, so that the kept rows walk through all columns of a 26-, 27- or 32-wide grid.
-STEPS = (1, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
+STAGE_BYTES = 12_000
+STEPS = (1, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61)
 
 
 def load_generator(spec: Spec, attention: str = "eager"):
@@ -23,6 +25,7 @@ def load_generator(spec: Spec, attention: str = "eager"):
         spec.folder, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
     )
     check_report(report)
+    check_config(spec, model.config)
     return model.eval()
 
 
@@ -31,13 +34,35 @@ def load_retriever(spec: Spec, adapter: Adapter | None, attention: str = "eager"
         spec.folder, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
     )
     check_report(report)
+    check_config(spec, model.config)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter.folder, autocast_adapter_dtype=False)
         model = model.float()
         loaded = [name for name, _ in model.named_parameters() if ".lora_A." in name]
         assert len(loaded) == 7 * spec.text["num_hidden_layers"], loaded
         assert all("text_model" in name for name in loaded), loaded
+        check_adapter(model, adapter)
     return model.eval()
+
+
+def check_adapter(model, adapter: Adapter) -> None:
+    """Every tensor of the adapter's file is in the model: PEFT only warns about names that it does not know."""
+    parameters = dict(model.named_parameters())
+    for name, value in load_file(adapter.folder / "adapter_model.safetensors").items():
+        stem, leaf = name.rsplit(".", 1)
+        assert torch.equal(parameters[f"{stem}.default.{leaf}"], value.float()), name
+
+
+def check_config(spec: Spec, config) -> None:
+    """What transformers makes of config.json, with its defaults filled in, is what the checkpoint was made for."""
+    for key, value in spec.text.items():
+        assert getattr(config.text_config, key) == value, (spec.name, key, getattr(config.text_config, key), value)
+    for key, value in spec.vision.items():
+        assert getattr(config.vision_config, key) == value, (spec.name, key)
+    for key, value in spec.rope.items():
+        assert config.text_config.rope_parameters[key] == value, (spec.name, key)
+    assert config.text_config.rms_norm_eps == spec.rms_norm_eps
+    assert config.scale_factor == spec.scale_factor
 
 
 def check_report(report: dict) -> None:
@@ -110,13 +135,12 @@ def in_double(model, inputs: dict) -> dict[str, torch.Tensor]:
     return stages
 
 
-def thin(stages: dict[str, torch.Tensor], limit: int, whole: tuple[str, ...] = ()) -> tuple[dict, list]:
-    """Keeps at most about `limit` rows of each stage. Returns the tensors and their entries for the manifest."""
+def thin(stages: dict[str, torch.Tensor]) -> tuple[dict, list]:
+    """Keeps about 12 kB of each stage, and never fewer than 48 rows. Returns tensors and manifest entries."""
     tensors, entries = {}, []
     for name, value in stages.items():
-        step = 1
-        if name not in whole:
-            step = next(s for s in STEPS if value.shape[0] / s <= limit)
+        limit = max(48, STAGE_BYTES // (4 * value.shape[1]))
+        step = next(s for s in STEPS if value.shape[0] / s <= limit)
         tensors[name] = value[::step].contiguous().clone()
         entries.append({"name": name, "shape": list(value.shape), "row_step": step})
     return tensors, entries

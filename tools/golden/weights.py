@@ -56,7 +56,7 @@ def vision_weights(seed: int, config: dict, prefix: str) -> dict[str, torch.Tens
     return out
 
 
-def text_weights(seed: int, config: dict, prefix: str) -> dict[str, torch.Tensor]:
+def text_weights(seed: int, config: dict, prefix: str, embedding_std: float) -> dict[str, torch.Tensor]:
     hidden, mlp = config["hidden_size"], config["intermediate_size"]
     queries = config["num_attention_heads"] * config["head_dim"]
     values = config["num_key_value_heads"] * config["head_dim"]
@@ -65,7 +65,7 @@ def text_weights(seed: int, config: dict, prefix: str) -> dict[str, torch.Tensor
     def add(name: str, shape: tuple[int, ...], std: float, mean: float = 0.0) -> None:
         out[prefix + name] = normal(seed, prefix + name, shape, std, mean)
 
-    add("embed_tokens.weight", (config["vocab_size"], hidden), 0.7)
+    add("embed_tokens.weight", (config["vocab_size"], hidden), embedding_std)
     for index in range(config["num_hidden_layers"]):
         layer = f"layers.{index}."
         add(layer + "input_layernorm.weight", (hidden,), 0.2, 1.0)
@@ -81,12 +81,13 @@ def text_weights(seed: int, config: dict, prefix: str) -> dict[str, torch.Tensor
     return out
 
 
-def model_weights(seed: int, vision: dict, text: dict, scale_factor: int) -> dict[str, torch.Tensor]:
+def model_weights(seed: int, vision: dict, text: dict, scale_factor: int, embedding_std: float,
+                  connector_gain: float) -> dict[str, torch.Tensor]:  # fmt: skip
     """Everything under `model.`: vision tower, connector, text model."""
     out = vision_weights(seed, vision, "model.vision_model.")
     name = "model.connector.modality_projection.proj.weight"
-    out[name] = linear(seed, name, text["hidden_size"], vision["hidden_size"] * scale_factor**2, 1.0)
-    out.update(text_weights(seed, text, "model.text_model."))
+    out[name] = linear(seed, name, text["hidden_size"], vision["hidden_size"] * scale_factor**2, connector_gain)
+    out.update(text_weights(seed, text, "model.text_model.", embedding_std))
     return out
 
 
