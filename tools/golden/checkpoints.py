@@ -39,9 +39,7 @@ class Spec:
     seed_of: str | None = None  # share the weights of this checkpoint
     extra_text: dict = field(default_factory=dict)
     rms_norm_eps: float = 1e-5
-    # Standard deviations. Small rows make the epsilon of the first norm count.
-    embedding_std: float = 0.7
-    connector_gain: float = 1.0
+    small: bool = False  # see model_weights
     # The second end id is one that this case generates, so that it stops there.
     second_eos_from: str | None = None
 
@@ -175,9 +173,7 @@ def generation_json(spec: Spec, eos: int | list[int] | None = None) -> dict:
 def write_checkpoint(spec: Spec, seed: int) -> None:
     shutil.rmtree(spec.folder, ignore_errors=True)
     text = {**spec.text, "vocab_size": vocabulary_size(spec.tags)}
-    tensors = model_weights(
-        seed, spec.vision, text, spec.scale_factor, spec.embedding_std, spec.connector_gain
-    )
+    tensors = model_weights(seed, spec.vision, text, spec.scale_factor, spec.small)
     hidden = text["hidden_size"]
     if spec.retriever:
         tensors["linear.weight"] = linear(seed, "linear.weight", DIM, hidden, 1.0)
@@ -274,8 +270,7 @@ SPECS = [
         # Idefics3Config's own 1e-5 holds only where text_config is missing as a whole: a text_config without the key
         # is read by transformers 5.23 as a plain LlamaConfig, whose default is 1e-6.
         rms_norm_eps=1e-6,
-        embedding_std=0.02,
-        connector_gain=0.02,
+        small=True,
         omitted=(
             "text.num_attention_heads", "text.num_key_value_heads", "text.rms_norm_eps", "text.rope_parameters",
             "text.hidden_act", "text.attention_bias", "text.mlp_bias", "text.attention_dropout",
@@ -302,6 +297,7 @@ SPECS = [
                   num_key_value_heads=5, head_dim=8),
         rope=dict(rope_theta=273768.0),
         retriever=True,
+        small=True,
         image_seq_len_file=False,
         covers="ColIdefics3 base with tags as text, MHA, float32 in two shards, no processor_config.json "
         "(9 tokens a tile follow from the grid)",
