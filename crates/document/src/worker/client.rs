@@ -1,0 +1,444 @@
+//! The parent's side: one worker process for one document, watched by a clock.
+//!
+//! Every exchange has a deadline. A watchdog thread kills the process when it passes, which ends
+//! whatever read or write the parent is blocked in; what is left to find out is why the pipe
+//! closed.
+
+use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use fs_err::File;
+use image::RgbImage;
+
+use super::WorkerCommand;
+use super::protocol::{self, Answer, Hello, PROTOCOL, Request};
+use crate::error::Trouble;
+use crate::limits::Limits;
+use crate::pdf::{OpenFailure, PdfPage, Want, one_line};
+use crate::text::PageText;
+
+/// How much of what a worker prints to standard error is kept: the reason it died is at the end.
+const MESSAGE_BYTES: usize = 4096;
+
+/// A running worker with its document open.
+#[derive(Debug)]
+pub(crate) struct Client {
+    process: Process,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    limits: Limits,
+}
+
+/// What a worker found when it opened the document.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// Number of pages.
+    pub(crate) pages: usize,
+    /// The document's title.
+    pub(crate) title: Option<String>,
+}
+
+/// Why there is no worker.
+#[derive(Debug)]
+pub(crate) enum StartFailure {
+    /// The program could not be started.
+    Spawn(std::io::Error),
+    /// The file could not be read.
+    File(std::io::Error),
+    /// The document could not be opened.
+    Open(OpenFailure),
+}
+
+impl Client {
+    /// Starts a worker and has it open `file`, of `file_bytes`.
+    pub(crate) fn start(
+        command: &WorkerCommand,
+        file: &mut File,
+        file_bytes: u64,
+        password: Option<&str>,
+        limits: &Limits,
+    ) -> Result<(Self, Opened), StartFailure> {
+        let (process, input, output) = Process::spawn(command).map_err(StartFailure::Spawn)?;
+        let mut client = Self {
+            process,
+            input,
+            output,
+            limits: limits.clone(),
+        };
+        file.seek(SeekFrom::Start(0)).map_err(StartFailure::File)?;
+        let hello = Hello {
+            protocol: PROTOCOL,
+            limits: limits.clone(),
+            password: password.map(str::to_owned),
+        };
+        client.process.set_deadline(limits.max_seconds_per_page);
+        let sent = client.send_file(&hello, file, file_bytes);
+        let answer = match sent {
+            Err(StartFailure::Spawn(_)) | Ok(()) => protocol::read_head(&mut client.output),
+            Err(e) => return Err(e),
+        };
+        client.process.clear_deadline();
+        match answer {
+            Ok((Answer::Opened { pages, title }, 0)) => {
+                let title = title.map(|t| one_line(&t)).filter(|t| !t.is_empty());
+                Ok((client, Opened { pages, title }))
+            }
+            Ok((Answer::NotOpened(failure), 0)) => Err(StartFailure::Open(failure)),
+            Ok((other, _)) => Err(trouble(nonsense(&other))),
+            Err(e) => Err(trouble(client.why(&e))),
+        }
+    }
+
+    /// Sends the first message. An error of the pipe is reported as [`StartFailure::Spawn`]: the
+    /// worker may have said why before it went.
+    fn send_file(
+        &mut self,
+        hello: &Hello,
+        file: &mut File,
+        file_bytes: u64,
+    ) -> Result<(), StartFailure> {
+        let pipe = StartFailure::Spawn;
+        protocol::write_head(&mut self.input, hello, file_bytes).map_err(pipe)?;
+        let mut left = file_bytes;
+        let mut chunk = vec![0; 1 << 16];
+        while left > 0 {
+            let want = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let got = match file.read(&mut chunk[..want]) {
+                Ok(0) => {
+                    // The file has become shorter since it was measured.
+                    let e = std::io::Error::from(ErrorKind::UnexpectedEof);
+                    return Err(StartFailure::File(e));
+                }
+                Ok(n) => n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => return Err(StartFailure::File(e)),
+            };
+            std::io::Write::write_all(&mut self.input, &chunk[..got]).map_err(pipe)?;
+            left -= got as u64;
+        }
+        std::io::Write::flush(&mut self.input).map_err(pipe)
+    }
+
+    /// Reads a page, counting from 0. The flag says whether the worker is still there.
+    pub(crate) fn page(&mut self, index: usize, want: Want) -> Result<PdfPage, (Trouble, bool)> {
+        self.process.set_deadline(self.limits.max_seconds_per_page);
+        let answer = self.exchange(index, want);
+        self.process.clear_deadline();
+        match answer {
+            Ok((Answer::NoPage(trouble), _)) => Err((trouble, true)),
+            Ok((Answer::Page { size, points, text }, pixels)) => {
+                checked(size, points, text, pixels, want, &self.limits).map_err(|t| (t, false))
+            }
+            Ok((other @ (Answer::Opened { .. } | Answer::NotOpened(_)), _)) => {
+                Err((nonsense(&other), false))
+            }
+            Err(e) => Err((self.why(&e), false)),
+        }
+    }
+
+    fn exchange(&mut self, index: usize, want: Want) -> std::io::Result<(Answer, Vec<u8>)> {
+        protocol::write(&mut self.input, &Request::Page { index, want }, &[])?;
+        let (answer, blob_bytes) = protocol::read_head(&mut self.output)?;
+        let limit = self.limits.max_pixels.saturating_mul(3);
+        let blob = protocol::read_blob(&mut self.output, blob_bytes, limit)?;
+        Ok((answer, blob))
+    }
+
+    /// Why the exchange failed with `error`.
+    fn why(&mut self, error: &std::io::Error) -> Trouble {
+        if error.kind() == ErrorKind::InvalidData || error.is_json() {
+            let found = one_line(&error.to_string());
+            return Trouble::BadAnswer { found };
+        }
+        self.process.post_mortem(&self.limits)
+    }
+}
+
+/// Whether an error came from reading JSON, which `serde_json` wraps in other kinds.
+trait IsJson {
+    fn is_json(&self) -> bool;
+}
+
+impl IsJson for std::io::Error {
+    fn is_json(&self) -> bool {
+        self.get_ref().is_some_and(|e| e.is::<serde_json::Error>())
+    }
+}
+
+/// Checks a page against what was asked for: the worker has read hostile bytes.
+fn checked(
+    size: Option<(u32, u32)>,
+    points: (f32, f32),
+    mut text: PageText,
+    pixels: Vec<u8>,
+    want: Want,
+    limits: &Limits,
+) -> Result<PdfPage, Trouble> {
+    let bad = |found: &str| Trouble::BadAnswer {
+        found: found.to_owned(),
+    };
+    if !(points.0.is_finite() && points.1.is_finite()) {
+        return Err(bad("a page without a size"));
+    }
+    if text.words.len() > limits.max_glyphs_per_page {
+        return Err(bad("more words than glyphs"));
+    }
+    for word in &mut text.words {
+        word.bbox = word.bbox.clamped();
+    }
+    let image = match (want, size) {
+        (Want::Text, None) => None,
+        (Want::Picture { .. }, Some((width, height))) if width > 0 && height > 0 => Some(
+            RgbImage::from_raw(width, height, pixels)
+                .filter(|i| i.as_raw().len() as u64 == u64::from(width) * u64::from(height) * 3)
+                .ok_or_else(|| bad("pixels that do not fill the page"))?,
+        ),
+        (Want::Text | Want::Picture { .. }, _) => return Err(bad("a page of another kind")),
+    };
+    Ok(PdfPage {
+        image,
+        text,
+        points,
+    })
+}
+
+fn nonsense(answer: &Answer) -> Trouble {
+    let found = match answer {
+        Answer::Opened { .. } => "it opened the file again",
+        Answer::NotOpened(_) => "it did not open the file after all",
+        Answer::Page { .. } => "a page nobody asked for",
+        Answer::NoPage(_) => "no page where none was asked for",
+    };
+    Trouble::BadAnswer {
+        found: found.to_owned(),
+    }
+}
+
+fn trouble(trouble: Trouble) -> StartFailure {
+    StartFailure::Open(OpenFailure::Trouble(trouble))
+}
+
+/// A child process with a deadline.
+#[derive(Debug)]
+struct Process {
+    shared: Arc<Shared>,
+    watchdog: Option<JoinHandle<()>>,
+    /// The end of what the process printed to standard error.
+    messages: Option<JoinHandle<Vec<u8>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    child: Child,
+    deadline: Option<Instant>,
+    timed_out: bool,
+    over: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while holding the lock; if it did, the state would still be whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for deadlines and kills the child when one passes, until told that it is over.
+    fn watch(&self) {
+        let mut state = self.lock();
+        while !state.over {
+            let now = Instant::now();
+            let wait = state.deadline.map(|d| d.saturating_duration_since(now));
+            state = match wait {
+                None => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(wait) if wait.is_zero() => {
+                    state.deadline = None;
+                    state.timed_out = true;
+                    // An error means that it has ended already.
+                    let _ = state.child.kill();
+                    state
+                }
+                Some(wait) => {
+                    self.changed
+                        .wait_timeout(state, wait)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+    }
+}
+
+impl Process {
+    fn spawn(
+        command: &WorkerCommand,
+    ) -> std::io::Result<(Self, ChildStdin, BufReader<ChildStdout>)> {
+        let mut child = Command::new(&command.program)
+            .args(&command.args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(input), Some(output), Some(mut errors)) = pipes else {
+            return Err(std::io::Error::other("a pipe to it is missing"));
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                child,
+                deadline: None,
+                timed_out: false,
+                over: false,
+            }),
+            changed: Condvar::new(),
+        });
+        // From here on dropping the process ends the child.
+        let mut process = Self {
+            shared: Arc::clone(&shared),
+            watchdog: None,
+            messages: None,
+        };
+        let watchdog = std::thread::Builder::new().name("pdf-watchdog".to_owned());
+        process.watchdog = Some(watchdog.spawn(move || shared.watch())?);
+        let messages = std::thread::Builder::new().name("pdf-messages".to_owned());
+        process.messages = Some(messages.spawn(move || last_bytes(&mut errors))?);
+        Ok((process, input, BufReader::with_capacity(1 << 16, output)))
+    }
+
+    fn set_deadline(&self, seconds: u64) {
+        self.shared.lock().deadline = Instant::now().checked_add(Duration::from_secs(seconds));
+        self.shared.changed.notify_all();
+    }
+
+    fn clear_deadline(&self) {
+        self.shared.lock().deadline = None;
+    }
+
+    /// Ends the process, if it has not ended, and says why it failed.
+    fn post_mortem(&mut self, limits: &Limits) -> Trouble {
+        let status = self.end();
+        let messages = self.messages.take().and_then(|m| m.join().ok());
+        let messages = String::from_utf8_lossy(&messages.unwrap_or_default()).into_owned();
+        let timed_out = self.shared.lock().timed_out;
+        if timed_out || status.is_some_and(used_up_processor_time) {
+            return Trouble::TimedOut {
+                seconds: limits.max_seconds_per_page,
+            };
+        }
+        // What Rust's allocator prints before it aborts.
+        if messages.contains("memory allocation of") {
+            return Trouble::OutOfMemory {
+                limit_bytes: limits.worker_memory_bytes,
+            };
+        }
+        let status = status.map_or_else(|| "no exit status".to_owned(), |s| s.to_string());
+        let last_line = messages.lines().rev().find(|l| !l.trim().is_empty());
+        let how = match last_line {
+            Some(line) => format!("{status}: {}", one_line(line)),
+            None => status,
+        };
+        Trouble::Crashed { how }
+    }
+
+    /// Gives a process that is ending a moment to end by itself, so that its own exit status is
+    /// seen and not the kill's; then kills it.
+    fn end(&mut self) -> Option<ExitStatus> {
+        let mut state = self.shared.lock();
+        for _ in 0..50 {
+            match state.child.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+                Err(_) => break,
+            }
+        }
+        let _ = state.child.kill();
+        state.child.wait().ok()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.lock();
+            state.over = true;
+            // Errors mean that it has ended already.
+            let _ = state.child.kill();
+            let _ = state.child.wait();
+        }
+        self.shared.changed.notify_all();
+        if let Some(watchdog) = self.watchdog.take() {
+            let _ = watchdog.join();
+        }
+        if let Some(messages) = self.messages.take() {
+            let _ = messages.join();
+        }
+    }
+}
+
+#[cfg(unix)]
+fn used_up_processor_time(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    status.signal() == Some(rustix::process::Signal::XCPU.as_raw())
+}
+
+#[cfg(not(unix))]
+fn used_up_processor_time(_: ExitStatus) -> bool {
+    false
+}
+
+/// Reads to the end and keeps the last [`MESSAGE_BYTES`].
+fn last_bytes(from: &mut impl Read) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut chunk = [0; MESSAGE_BYTES];
+    while let Ok(n) = from.read(&mut chunk) {
+        if n == 0 {
+            break;
+        }
+        kept.extend_from_slice(&chunk[..n]);
+        let extra = kept.len().saturating_sub(MESSAGE_BYTES);
+        kept.drain(..extra);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_end_of_the_messages_is_kept() {
+        let long: Vec<u8> = (0..20_000_u32).map(|i| i as u8).collect();
+        assert_eq!(
+            last_bytes(&mut long.as_slice()),
+            long[20_000 - MESSAGE_BYTES..]
+        );
+        assert_eq!(last_bytes(&mut &b"short"[..]), b"short");
+    }
+
+    #[test]
+    fn a_page_that_does_not_fit_is_refused() {
+        let limits = Limits::default();
+        let want = Want::Picture { longest_edge: 2 };
+        let check = |size, points, bytes: usize, want| {
+            let text = PageText::default();
+            checked(size, points, text, vec![0; bytes], want, &limits).is_ok()
+        };
+        assert!(check(Some((2, 1)), (2.0, 1.0), 6, want));
+        assert!(!check(Some((2, 1)), (2.0, 1.0), 5, want));
+        assert!(!check(Some((2, 1)), (2.0, 1.0), 7, want));
+        assert!(!check(Some((0, 0)), (2.0, 1.0), 0, want));
+        assert!(!check(None, (2.0, 1.0), 0, want));
+        assert!(!check(Some((2, 1)), (f32::NAN, 1.0), 6, want));
+        assert!(check(None, (2.0, 1.0), 0, Want::Text));
+    }
+}
