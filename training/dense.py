@@ -1,0 +1,210 @@
+"""Stage 1: tiles full of text, supervised everywhere.
+
+Three losses from the first step: (a) a throw-away head on the tower names the character under every 8 x 8 pixels; (b) the
+retriever's rows over a word are that word among thousands (`targets.py`), with a second throw-away head straight after the
+connector; (c) query tokens are the word they spell. Trains tower, connector, text model, adapter and projection together.
+
+    python dense.py --minutes 40            # CPU; resumes from runs/dense.pt
+    python dense.py --minutes 8 --device cuda --batch 512 --workers 14
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import supervision as sup
+import targets
+from model import GRID, TOKENS, Colibri, config, load_tokenizer, normalise
+from pages import crops, questions, words
+from training import Clock, Optimisers, parse, resume, save, stream
+
+TEMPERATURE = 0.06
+POOL = 16384
+
+
+class Tiles:
+    """An endless stream of batches, each a function of the seed and its number alone."""
+
+    def __init__(self, tokenizer_folder: Path, batch: int, per_sequence: int, seed: int) -> None:
+        self.folder, self.batch, self.per_sequence, self.seed = tokenizer_folder, batch, per_sequence, seed
+        self.tokenizer = None
+
+    def __call__(self, step: int) -> dict:
+        self.tokenizer = self.tokenizer or load_tokenizer(self.folder)
+        rng = random.Random(self.seed * 1_000_003 + step)
+        canvases = [crops.tile(rng) for _ in range(self.batch)]
+        index: dict[str, int] = {"": 0}
+        token_at, word_at, instance = [], [], []
+        count = 0
+        empty = np.zeros((self.batch, TOKENS), dtype=bool)
+        grid = np.zeros((self.batch, 32, 32), dtype=np.uint8)
+        for number, canvas in enumerate(canvases):
+            grid[number] = sup.character_grid(canvas.words)
+            empty[number] = sup.empty_tokens(canvas.words)
+            for text, tokens in sup.pairs(canvas.words):
+                name = "" if targets.is_nothing(text) else text
+                at = index.setdefault(name, len(index))
+                for token in tokens:
+                    token_at.append(number * TOKENS + token)
+                    word_at.append(at)
+                    instance.append(count)
+                count += 1
+        query_ids, query_words = query_batch(self.tokenizer, rng, self.batch, index)
+        vectors = np.stack([targets.NOTHING if not w else targets.vector(w) for w in index])
+        ids = sequences(self.tokenizer, rng, self.batch, self.per_sequence)
+        as_long = lambda x: torch.tensor(x, dtype=torch.long)
+        return {
+            "pixels": torch.from_numpy(np.stack([np.asarray(c.image) for c in canvases])), "grid": torch.from_numpy(grid), "empty": torch.from_numpy(empty),
+            "token_at": as_long(token_at), "word_at": as_long(word_at), "instance": as_long(instance), "vectors": torch.from_numpy(vectors),
+            "ids": ids, "query_ids": query_ids, "query_words": query_words,
+        }
+
+
+def query_batch(tokenizer, rng: random.Random, count: int, index: dict[str, int], given: list[str] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries with the retriever's ten `<end_of_utterance>`; for each token the number of its word, 0 for nothing, -1 for padding."""
+    end = tokenizer.token_to_id("<end_of_utterance>")
+    texts = given or [questions.any_query(rng) for _ in range(count)]
+    count = len(texts)
+    encoded = tokenizer.encode_batch(texts)
+    longest = max(len(e.ids) for e in encoded) + 10
+    ids = torch.full((count, longest), 2)
+    names = torch.full((count, longest), -1)
+    for row, (text, e) in enumerate(zip(texts, encoded)):
+        said = [("" if targets.is_nothing(w) else w) for w in targets.prefixes(text, e.offsets)]
+        numbers = [index.setdefault(w, len(index)) for w in said] + [0] * 10
+        ids[row, : len(numbers)] = torch.tensor(e.ids + [end] * 10)
+        names[row, : len(numbers)] = torch.tensor(numbers)
+    return ids, names
+
+
+def sequences(tokenizer, rng: random.Random, tiles: int, per_sequence: int) -> torch.Tensor:
+    """Prompts of a few tiles each, with random tags: (sequence, length)."""
+    name = tokenizer.token_to_id
+    rows = []
+    for _ in range(tiles // per_sequence):
+        row = [1] + tokenizer.encode("User:").ids
+        for _ in range(per_sequence):
+            tag = f"<row_{rng.randint(1, 4)}_col_{rng.randint(1, 4)}>" if rng.random() < 0.93 else "<global-img>"
+            row += [name("<fake_token_around_image>"), name(tag)] + [name("<image>")] * TOKENS
+        rows.append(row)
+    return torch.tensor(rows)
+
+
+class Heads(nn.Module):
+    """The throw-away heads."""
+
+    def __init__(self, vision: int, text: int) -> None:
+        super().__init__()
+        self.characters = nn.Linear(vision, 4 * sup.CLASSES)
+        self.words = nn.Linear(text, targets.DIM)
+        #: a running mean of the share of characters named right: it decides how much the word losses weigh
+        self.register_buffer("right", torch.zeros(()))
+
+    def word_weight(self) -> float:
+        """Words cannot be told before letters can, and their gradient is sixteen times (1 / temperature) as large: with full
+        weight from the start the tower stayed at the letter prior for 180 steps. So they grow with the letters named."""
+        return min(max((float(self.right) - 0.15) / 0.5, 0.03), 1.0)
+
+
+def character_loss(logits: torch.Tensor, grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (tile, 256, 4 * classes) against the grid (tile, 32, 32); paper counts for a tenth. Also: how many inked squares are right."""
+    tiles = grid.shape[0]
+    wanted = grid.view(tiles, 16, 2, 16, 2).permute(0, 1, 3, 2, 4).reshape(-1).long()
+    flat = logits.float().view(-1, sup.CLASSES)
+    weight = torch.where(wanted > 0, 1.0, 0.1)
+    loss = (F.cross_entropy(flat, wanted, reduction="none") * weight).sum() / weight.sum()
+    inked = wanted > 0
+    right = (flat.argmax(-1)[inked] == wanted[inked]).float().mean()
+    return loss, right
+
+
+def word_loss(rows: torch.Tensor, batch: dict, bank: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows (tile * 64, 128) over words must be nearest to their word's vector; the best token of a word counts most, as in MaxSim."""
+    token_at, word_at, instance = batch["token_at"], batch["word_at"], batch["instance"]
+    logits = rows[token_at] @ bank.T / TEMPERATURE
+    each = F.cross_entropy(logits, word_at, reduction="none")
+    with torch.no_grad():
+        close = torch.exp(-(each / 2).clamp(max=20))
+        total = torch.zeros(int(instance.max()) + 1, device=rows.device).index_add_(0, instance, close)
+        sizes = torch.zeros_like(total).index_add_(0, instance, torch.ones_like(close))
+        weight = (0.5 * close / total[instance] + 0.5 / sizes[instance]) * torch.where(word_at == 0, 0.2, 1.0)
+        hit = torch.zeros_like(total).index_reduce_(0, instance, (logits.argmax(-1) == word_at).float(), "amax")
+        named = torch.zeros_like(total).index_reduce_(0, instance, (word_at > 0).float(), "amax") > 0
+    return (each * weight).sum() / weight.sum(), hit[named].mean()
+
+
+def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, dict]:
+    device = pool.device
+    batch = {k: v.to(device) for k, v in batch.items()}
+    bank = torch.cat([batch["vectors"], pool[torch.randint(0, len(pool), (1536,), device=device)]])
+    reading = heads.right > 0.12
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        patches = model.tower(normalise(batch["pixels"]))
+        if not reading:  # no words before letters: the text model waits, which saves a third of a step
+            loss, right = character_loss(heads.characters(patches), batch["grid"])
+            heads.right.mul_(0.95).add_(0.05 * right)
+            return loss, {"characters": loss, "right": right}
+        visual = model.model.connector(patches)
+        states = model.states(batch["ids"], visual)
+        queries = model.states(batch["query_ids"], None)
+        named = heads.characters(patches)
+        early = heads.words(visual)
+        late = model.linear(states)
+        asked = model.linear(queries)
+    loss_characters, right = character_loss(named, batch["grid"])
+    image = batch["ids"] == model.cfg.image_token_id
+    unit = lambda x: F.normalize(x.float(), dim=-1)
+    rows = unit(late[image])
+    loss_early, _ = word_loss(unit(early).flatten(0, 1), batch, bank)
+    loss_late, hit = word_loss(rows, batch, bank)
+    blank = (1 - rows[batch["empty"].flatten(), 0]).mean() + (1 - unit(late[~image])[:, 0]).mean()
+    asked_rows, wanted = unit(asked).flatten(0, 1), batch["query_words"].flatten()
+    kept = wanted >= 0
+    logits = asked_rows[kept] @ bank.T / TEMPERATURE
+    loss_query = F.cross_entropy(logits, wanted[kept])
+    meaning = wanted[kept] > 0
+    asked_right = (logits.argmax(-1) == wanted[kept])[meaning].float().mean()
+    with torch.no_grad():
+        heads.right.mul_(0.95).add_(0.05 * right)
+    weight = heads.word_weight()
+    loss = loss_characters + weight * (0.25 * loss_early + 0.5 * loss_late + 0.5 * loss_query) + 0.1 * blank
+    return loss, {"characters": loss_characters, "right": right, "early": loss_early, "late": loss_late, "hit": hit, "blank": blank, "query": loss_query, "asked": asked_right}
+
+
+def main() -> None:
+    options = parse(__doc__, minutes=40, batch=24, rate=1e-3)
+    device = torch.device(options.device)
+    torch.manual_seed(options.seed)
+    model = Colibri(config(load_tokenizer(options.runs / "tokenizer"))).to(device)
+    heads = Heads(192, 192).to(device)
+    rng = random.Random(options.seed)
+    pool = torch.from_numpy(np.stack([targets.vector(w) for w in {words.bare(words.token(rng)) for _ in range(POOL)} if w])).to(device)
+    optimiser = Optimisers(model, heads, options.rate)
+    clock = Clock(options, "dense")
+    resume(options, "dense", model, heads, optimiser, clock)
+    dtype = torch.bfloat16
+    for step, batch in stream(Tiles(options.runs / "tokenizer", options.batch, 4, options.seed), clock.step, options.workers):
+        if clock.over():
+            break
+        optimiser.scale(clock.schedule())
+        loss, parts = step_loss(model, heads, batch, pool, dtype)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        clock.tick(parts, options.batch)
+        if clock.due():
+            save(options, "dense", model, heads, optimiser, clock)
+    save(options, "dense", model, heads, optimiser, clock)
+
+
+if __name__ == "__main__":
+    main()
