@@ -1,0 +1,552 @@
+//! What can go wrong between a model's name and its files.
+//!
+//! One variant per cause. The message says what was tried, on what, and what was wrong; [`Error::hint`]
+//! says what to do next; [`Error::code`] is a stable word for machines. Addresses in messages are
+//! host names only: the address of a file behind a redirect carries a signature.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A failure of the hub client or of its cache.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A text is not `owner/name` or `owner/name@revision`.
+    #[error("`{text}` is not a hub name: {reason}")]
+    ModelName {
+        /// The text as given.
+        text: String,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// A revision is not a branch, tag, reference or commit.
+    #[error("`{revision}` is not a revision: {reason}")]
+    Revision {
+        /// The revision as given.
+        revision: String,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// The hub's address cannot be used.
+    #[error("`{endpoint}` is not a hub address: {reason}")]
+    Endpoint {
+        /// The address as given.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The access token cannot be sent: it holds characters that no header may carry.
+    #[error("the access token from {origin} holds characters that no token has")]
+    Token {
+        /// Where the token came from.
+        origin: String,
+    },
+    /// Offline, and the model is not in the cache.
+    #[error(
+        "`{name}` at revision `{revision}` is not in the cache `{}` and HF_HUB_OFFLINE is set",
+        cache.display()
+    )]
+    Offline {
+        /// `owner/name`.
+        name: String,
+        /// The revision asked for.
+        revision: String,
+        /// The cache folder.
+        cache: PathBuf,
+        /// Commits of this model that the cache does hold.
+        held: Vec<String>,
+    },
+    /// Offline, and the model is in the cache only in part.
+    #[error(
+        "`{name}` in `{}` lacks {} and HF_HUB_OFFLINE is set",
+        folder.display(),
+        quoted(missing)
+    )]
+    OfflineIncomplete {
+        /// `owner/name`.
+        name: String,
+        /// The snapshot's folder.
+        folder: PathBuf,
+        /// The files that are not there.
+        missing: Vec<String>,
+    },
+    /// The HTTP client could not be made (mostly: no certificates on this machine).
+    #[error("the HTTPS client could not be started")]
+    Client {
+        /// The client's own report.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// No answer from the hub: no network, no such host, refused, or too slow.
+    #[error("`{host}` could not be reached while asking for {ask}")]
+    Unreachable {
+        /// The host that was tried.
+        host: String,
+        /// What was asked for.
+        ask: String,
+        /// The client's own report, without the address.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The hub refuses without a valid token (HTTP 401).
+    #[error(
+        "`{host}` does not give {ask} {} (HTTP 401)",
+        if *had_token { "to the token it was sent" } else { "without a token" }
+    )]
+    Unauthorized {
+        /// The host that answered.
+        host: String,
+        /// What was asked for.
+        ask: String,
+        /// Whether a token was sent.
+        had_token: bool,
+    },
+    /// The model is gated, or closed to this token (HTTP 403).
+    #[error(
+        "`{name}` is gated, and {} (HTTP {status})",
+        if *had_token { "the token's owner has no access to it" } else { "no token was sent" }
+    )]
+    Gated {
+        /// `owner/name`.
+        name: String,
+        /// The page on which the licence is accepted.
+        page: String,
+        /// Whether a token was sent.
+        had_token: bool,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The hub knows no such model, or hides it.
+    #[error("`{host}` has no model `{name}`{}", if *had_token { "" } else { ", or it is private" })]
+    ModelNotFound {
+        /// The host that answered.
+        host: String,
+        /// `owner/name`.
+        name: String,
+        /// Whether a token was sent.
+        had_token: bool,
+    },
+    /// The model has no such revision.
+    #[error("the model `{name}` has no revision `{revision}`")]
+    RevisionNotFound {
+        /// `owner/name`.
+        name: String,
+        /// The revision asked for.
+        revision: String,
+    },
+    /// A listed file is not there.
+    #[error("the model `{name}` at commit `{commit}` has no file `{file}`")]
+    FileNotFound {
+        /// `owner/name`.
+        name: String,
+        /// The commit asked for.
+        commit: String,
+        /// The file asked for.
+        file: String,
+    },
+    /// Any other HTTP status that is not a success.
+    #[error("`{host}` answered HTTP {status} when asked for {ask}")]
+    Status {
+        /// The host that answered.
+        host: String,
+        /// What was asked for.
+        ask: String,
+        /// The HTTP status.
+        status: u16,
+        /// How long the host asks us to wait, bounded to a minute.
+        retry_after: Option<Duration>,
+    },
+    /// A redirect leads nowhere, in circles, or out of HTTPS.
+    #[error("the redirect of {ask} by `{host}` is not followed: {reason}")]
+    Redirect {
+        /// The host that sent the redirect.
+        host: String,
+        /// What was asked for.
+        ask: String,
+        /// Why it is not followed.
+        reason: &'static str,
+    },
+    /// An answer is not the JSON that the hub's interface promises.
+    #[error("the answer of `{host}` for {ask} cannot be read")]
+    Answer {
+        /// The host that answered.
+        host: String,
+        /// What was asked for.
+        ask: String,
+        /// The parser's report.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A field of an answer breaks its own rules (a commit or checksum that is none).
+    #[error("the answer for {ask} names `{found}` where {expected} belongs")]
+    AnswerField {
+        /// What was asked for.
+        ask: String,
+        /// What belongs there.
+        expected: &'static str,
+        /// What was found, shortened.
+        found: String,
+    },
+    /// An answer or a settings file is larger than such a thing can be.
+    #[error("{ask} is larger than {limit} bytes and was not read")]
+    TooLarge {
+        /// What was asked for.
+        ask: String,
+        /// The bound.
+        limit: u64,
+    },
+    /// A file name that would leave the model's folder, or that is no plain file name.
+    #[error("the model `{name}` names a file `{file}`: {reason}")]
+    UnsafeFileName {
+        /// `owner/name`.
+        name: String,
+        /// The name as given, shortened.
+        file: String,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// The index of a sharded checkpoint cannot be read.
+    #[error("`{}` is not an index of safetensors shards", path.display())]
+    Index {
+        /// The index file.
+        path: PathBuf,
+        /// The parser's report.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The index of a sharded checkpoint names a file that the model does not have.
+    #[error("the index of `{name}` names the shard `{shard}`, which the model does not have")]
+    MissingShard {
+        /// `owner/name`.
+        name: String,
+        /// The shard that is not listed.
+        shard: String,
+    },
+    /// The weights are there only as pickle files, which are programs and are never fetched.
+    #[error("the model `{name}` holds its weights only as {}, which Colibri never opens", quoted(files))]
+    OnlyPickles {
+        /// `owner/name`.
+        name: String,
+        /// The pickle files of the listing.
+        files: Vec<String>,
+    },
+    /// There are no weights at all.
+    #[error("the model `{name}` at commit `{commit}` holds no safetensors file")]
+    NoWeights {
+        /// `owner/name`.
+        name: String,
+        /// The commit that was listed.
+        commit: String,
+    },
+    /// The connection was cut more often than retries are allowed.
+    #[error("the connection was cut after {received} of {total} bytes of `{file}` ({attempts} attempts)")]
+    CutConnection {
+        /// The file.
+        file: String,
+        /// Bytes on disk, kept for the next attempt.
+        received: u64,
+        /// The file's size in bytes.
+        total: u64,
+        /// Attempts made without progress.
+        attempts: u32,
+        /// The client's own report, where the cut was not a plain end.
+        #[source]
+        source: Option<reqwest::Error>,
+    },
+    /// A range of a file was asked for, and something else came.
+    #[error("`{host}` answered with other bytes of `{file}` than were asked for")]
+    Range {
+        /// The host that answered.
+        host: String,
+        /// The file.
+        file: String,
+    },
+    /// The body is not as long as the listing says.
+    #[error("`{file}` has {found} bytes on the server, {expected} in the model's file list")]
+    WrongLength {
+        /// The file.
+        file: String,
+        /// Bytes by the listing.
+        expected: u64,
+        /// Bytes by the server, or received when the limit was passed.
+        found: u64,
+    },
+    /// The bytes are not those that the listing describes. They have been deleted.
+    #[error("`{file}` arrived with the wrong {algorithm} checksum `{found}`, expected `{expected}`")]
+    WrongChecksum {
+        /// The file.
+        file: String,
+        /// `SHA-256` or `git SHA-1`.
+        algorithm: &'static str,
+        /// By the listing, hexadecimal.
+        expected: String,
+        /// Of the bytes received, hexadecimal.
+        found: String,
+    },
+    /// No room for a file.
+    #[error("no space left on the disk for `{}`", path.display())]
+    DiskFull {
+        /// The file that was written.
+        path: PathBuf,
+        /// The system's report.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Any other failure of the file system. The system's report names the path.
+    #[error("the model cache could not be used")]
+    Io {
+        /// The system's report with its path.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A worker thread ended before its work (the program is being stopped).
+    #[error("writing `{}` was interrupted", path.display())]
+    Interrupted {
+        /// The file that was written.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// A file-system failure on `path`; a full disk or quota becomes [`Error::DiskFull`].
+    pub(super) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+            return Self::DiskFull { path: path.into(), source };
+        }
+        Self::Io { source }
+    }
+
+    /// Whether the same request may succeed a moment later.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::CutConnection { .. } | Self::Range { .. } => true,
+            // Request timeout, too many requests, and faults of the server itself.
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            Self::ModelName { .. }
+            | Self::Revision { .. }
+            | Self::Endpoint { .. }
+            | Self::Token { .. }
+            | Self::Offline { .. }
+            | Self::OfflineIncomplete { .. }
+            | Self::Client { .. }
+            | Self::Unauthorized { .. }
+            | Self::Gated { .. }
+            | Self::ModelNotFound { .. }
+            | Self::RevisionNotFound { .. }
+            | Self::FileNotFound { .. }
+            | Self::Redirect { .. }
+            | Self::Answer { .. }
+            | Self::AnswerField { .. }
+            | Self::TooLarge { .. }
+            | Self::UnsafeFileName { .. }
+            | Self::Index { .. }
+            | Self::MissingShard { .. }
+            | Self::OnlyPickles { .. }
+            | Self::NoWeights { .. }
+            | Self::WrongLength { .. }
+            | Self::WrongChecksum { .. }
+            | Self::DiskFull { .. }
+            | Self::Io { .. }
+            | Self::Interrupted { .. } => false,
+        }
+    }
+
+    /// How long the server asked us to wait before the next attempt.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        if let Self::Status { retry_after, .. } = self { *retry_after } else { None }
+    }
+
+    /// A stable word for this kind of failure, for programs that read our output.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ModelName { .. } => "hub_model_name",
+            Self::Revision { .. } => "hub_revision",
+            Self::Endpoint { .. } => "hub_endpoint",
+            Self::Token { .. } => "hub_token",
+            Self::Offline { .. } => "hub_offline",
+            Self::OfflineIncomplete { .. } => "hub_offline_incomplete",
+            Self::Client { .. } => "hub_client",
+            Self::Unreachable { .. } => "hub_unreachable",
+            Self::Unauthorized { .. } => "hub_unauthorized",
+            Self::Gated { .. } => "hub_gated",
+            Self::ModelNotFound { .. } => "hub_model_not_found",
+            Self::RevisionNotFound { .. } => "hub_revision_not_found",
+            Self::FileNotFound { .. } => "hub_file_not_found",
+            Self::Status { .. } => "hub_status",
+            Self::Redirect { .. } => "hub_redirect",
+            Self::Answer { .. } | Self::AnswerField { .. } => "hub_answer",
+            Self::TooLarge { .. } => "hub_too_large",
+            Self::UnsafeFileName { .. } => "hub_unsafe_file_name",
+            Self::Index { .. } => "hub_index",
+            Self::MissingShard { .. } => "hub_missing_shard",
+            Self::OnlyPickles { .. } => "hub_only_pickles",
+            Self::NoWeights { .. } => "hub_no_weights",
+            Self::CutConnection { .. } => "hub_cut_connection",
+            Self::Range { .. } => "hub_range",
+            Self::WrongLength { .. } => "hub_wrong_length",
+            Self::WrongChecksum { .. } => "hub_wrong_checksum",
+            Self::DiskFull { .. } => "hub_disk_full",
+            Self::Io { .. } => "hub_io",
+            Self::Interrupted { .. } => "hub_interrupted",
+        }
+    }
+
+    /// The next step for the person who reads the message, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::ModelName { .. } => {
+                "a hub name looks like `HuggingFaceTB/SmolVLM-256M-Instruct` or `owner/name@revision`; \
+                 for a folder, give a path that exists"
+                    .to_owned()
+            }
+            Self::Revision { .. } => {
+                "give a branch, a tag or a commit of 40 hexadecimal digits".to_owned()
+            }
+            Self::Endpoint { .. } => {
+                "set HF_ENDPOINT to an address such as `https://huggingface.co`, or unset it".to_owned()
+            }
+            Self::Token { .. } => {
+                "copy the token again from https://huggingface.co/settings/tokens".to_owned()
+            }
+            Self::Offline { name, held, .. } => {
+                let mut hint = String::new();
+                if let Some(commit) = held.first() {
+                    hint = format!("the cache holds other commits: ask for `{name}@{commit}`; or ");
+                }
+                hint + &format!(
+                    "run `colibri models pull {name}` on a machine with a network and copy the cache, \
+                     or give a folder; unset HF_HUB_OFFLINE to fetch it here"
+                )
+            }
+            Self::OfflineIncomplete { name, .. } => format!(
+                "run `colibri models pull {name}` with HF_HUB_OFFLINE unset: only what is missing is \
+                 fetched; or give a folder"
+            ),
+            Self::Client { .. } => {
+                "install the system's CA certificates (package `ca-certificates`)".to_owned()
+            }
+            Self::Unreachable { .. } => {
+                "check the network and HTTPS_PROXY, or set HF_ENDPOINT to a mirror; without a network, \
+                 run `colibri models pull owner/name` elsewhere and copy the cache, or give a folder"
+                    .to_owned()
+            }
+            Self::Unauthorized { had_token: true, .. } => {
+                "the token has ended or is wrong: make a new one at \
+                 https://huggingface.co/settings/tokens and set HF_TOKEN, or unset it for public models"
+                    .to_owned()
+            }
+            Self::Unauthorized { had_token: false, .. } => {
+                "check the name; if the model is private, set HF_TOKEN to a token that may read it"
+                    .to_owned()
+            }
+            Self::Gated { page, .. } => {
+                format!("accept the licence at {page} and set HF_TOKEN to a token of that account")
+            }
+            Self::ModelNotFound { had_token, .. } => {
+                let mut hint = "check the spelling of `owner/name`".to_owned();
+                if !had_token {
+                    hint += "; if the model is private, set HF_TOKEN";
+                }
+                hint
+            }
+            Self::RevisionNotFound { name, .. } => {
+                format!("leave the revision out for the newest, or give a branch, tag or commit of `{name}`")
+            }
+            Self::Status { status: 429, .. } => {
+                "the hub asks for fewer requests: wait a few minutes, or set HF_TOKEN for a higher limit"
+                    .to_owned()
+            }
+            Self::Status { .. } => "try again later, or set HF_ENDPOINT to a mirror".to_owned(),
+            Self::OnlyPickles { .. } => {
+                "pickle files can run code when they are opened; convert the model to safetensors, or \
+                 choose one that has them"
+                    .to_owned()
+            }
+            Self::NoWeights { .. } => "choose a model with safetensors weights".to_owned(),
+            Self::CutConnection { .. } | Self::Range { .. } => {
+                "run the same command again: it goes on where it stopped".to_owned()
+            }
+            Self::WrongLength { .. } | Self::WrongChecksum { .. } => {
+                "the bytes were thrown away; run the command again, and if it stays so, the mirror or a \
+                 proxy on the way changes files"
+                    .to_owned()
+            }
+            Self::DiskFull { .. } => {
+                "free some space, or set HF_HOME to a folder on a larger disk; what has arrived is kept"
+                    .to_owned()
+            }
+            Self::Io { .. } => {
+                "check that the cache folder can be read and written, or set HF_HOME to one that can"
+                    .to_owned()
+            }
+            Self::FileNotFound { .. }
+            | Self::Redirect { .. }
+            | Self::Answer { .. }
+            | Self::AnswerField { .. }
+            | Self::TooLarge { .. }
+            | Self::UnsafeFileName { .. }
+            | Self::Index { .. }
+            | Self::MissingShard { .. }
+            | Self::Interrupted { .. } => return None,
+        };
+        Some(hint)
+    }
+}
+
+/// `a`, `b` and 3 more, in backticks.
+fn quoted(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let mut text = String::new();
+    for (position, name) in names.iter().take(SHOWN).enumerate() {
+        if position > 0 {
+            text += ", ";
+        }
+        text += &format!("`{name}`");
+    }
+    if names.len() > SHOWN {
+        text += &format!(" and {} more", names.len() - SHOWN);
+    }
+    text
+}
+
+/// The first 80 characters of a foreign text, control characters replaced: it goes to a terminal.
+pub(super) fn shortened(text: &str) -> String {
+    text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let full = Error::io("/c/blobs/x", std::io::Error::from(std::io::ErrorKind::StorageFull));
+        assert_eq!(full.to_string(), "no space left on the disk for `/c/blobs/x`");
+        assert!(full.hint().unwrap().contains("HF_HOME"));
+        let denied = Error::io("/c", std::io::Error::from(std::io::ErrorKind::PermissionDenied));
+        assert!(matches!(denied, Error::Io { .. }));
+    }
+
+    #[test]
+    fn offline_says_what_to_do() {
+        let error = Error::Offline {
+            name: "a/b".into(),
+            revision: "main".into(),
+            cache: "/c".into(),
+            held: vec![],
+        };
+        assert_eq!(
+            error.to_string(),
+            "`a/b` at revision `main` is not in the cache `/c` and HF_HUB_OFFLINE is set"
+        );
+        let hint = error.hint().unwrap();
+        assert!(hint.starts_with("run `colibri models pull a/b` on a machine with a network"), "{hint}");
+    }
+
+    #[test]
+    fn foreign_text_is_bounded_and_harmless() {
+        let text = shortened(&("\u{1b}[31m".to_owned() + &"x".repeat(500)));
+        assert_eq!(text.chars().count(), 80);
+        assert!(!text.contains('\u{1b}'));
+    }
+}
