@@ -82,14 +82,21 @@ impl RepoCache {
         }
         let path = self.folder.join("refs").join(revision);
         // A reference is one commit; anything longer is none and is not read whole.
-        let length = fs_err::metadata(&path).ok().filter(|m| m.is_file())?.len();
-        let text = (length <= 64).then(|| fs_err::read_to_string(&path).ok()).flatten()?;
+        let length = fs_err::metadata(&path)
+            .ok()
+            .filter(std::fs::Metadata::is_file)?
+            .len();
+        let text = (length <= 64)
+            .then(|| fs_err::read_to_string(&path).ok())
+            .flatten()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
     /// Commits of which the cache holds a snapshot, sorted.
     pub(super) fn commits(&self) -> Vec<String> {
-        let Ok(entries) = fs_err::read_dir(self.folder.join("snapshots")) else { return vec![] };
+        let Ok(entries) = fs_err::read_dir(self.folder.join("snapshots")) else {
+            return vec![];
+        };
         let mut commits: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .filter(|name| is_commit(name))
@@ -102,8 +109,13 @@ impl RepoCache {
     pub(super) fn holding(&self, commit: &str, want: FileSet) -> Holding {
         let folder = self.snapshot_dir(commit);
         let present = |file: &str| folder.join(file).is_file();
-        let known_absent =
-            |file: &str| self.folder.join(".no_exist").join(commit).join(file).exists();
+        let known_absent = |file: &str| {
+            self.folder
+                .join(".no_exist")
+                .join(commit)
+                .join(file)
+                .exists()
+        };
         let settled = |file: &str| present(file) || known_absent(file);
 
         let mut missing = Vec::new();
@@ -118,12 +130,18 @@ impl RepoCache {
             } else if present(INDEX) {
                 complete &= known_absent(WEIGHTS);
                 match shards(&self.name, &folder.join(INDEX)) {
-                    Ok(shards) => missing.extend(shards.into_iter().filter(|shard| !present(shard))),
+                    Ok(shards) => {
+                        missing.extend(shards.into_iter().filter(|shard| !present(shard)));
+                    }
                     Err(_unreadable) => missing.push(INDEX.to_owned()),
                 }
             } else {
                 complete &= known_absent(WEIGHTS) && known_absent(INDEX) && present(ADAPTER);
-                if !self.files(commit, want).iter().any(|file| file.ends_with(".safetensors")) {
+                if !self
+                    .files(commit, want)
+                    .iter()
+                    .any(|file| file.ends_with(".safetensors"))
+                {
                     missing.push(WEIGHTS.to_owned());
                 }
             }
@@ -138,7 +156,9 @@ impl RepoCache {
     /// The files of `want` that the snapshot holds, sorted; links to nothing are not there.
     pub(super) fn files(&self, commit: &str, want: FileSet) -> Vec<String> {
         let folder = self.snapshot_dir(commit);
-        let Ok(entries) = fs_err::read_dir(&folder) else { return vec![] };
+        let Ok(entries) = fs_err::read_dir(&folder) else {
+            return vec![];
+        };
         let mut files: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .filter(|file| want.includes(file) && folder.join(file).is_file())
@@ -152,7 +172,9 @@ impl RepoCache {
     /// # Errors
     /// [`Error::Io`], [`Error::DiskFull`] for a copy.
     pub(super) fn place(&self, commit: &str, file: &str, hex: &str) -> Result<(), Error> {
-        self.place_by(commit, file, hex, symlink, |from, to| fs_err::hard_link(from, to))
+        self.place_by(commit, file, hex, symlink, |from, to| {
+            fs_err::hard_link(from, to)
+        })
     }
 
     fn place_by(
@@ -174,7 +196,7 @@ impl RepoCache {
             .or_else(|_impossible_here| fs_err::copy(&blob, &scratch).map(drop))
             // In one step, so that another process never finds the file missing.
             .and_then(|()| fs_err::rename(&scratch, &pointer))
-            .map_err(|error| self.discard(&scratch, &pointer, error))?;
+            .map_err(|error| discard(&scratch, &pointer, error))?;
         // Renaming a hard link to another name of the same file leaves both.
         let _absent_is_fine = fs_err::remove_file(&scratch);
         Ok(())
@@ -196,7 +218,7 @@ impl RepoCache {
         let scratch = self.scratch();
         fs_err::write(&scratch, commit)
             .and_then(|()| fs_err::rename(&scratch, &path))
-            .map_err(|error| self.discard(&scratch, &path, error))
+            .map_err(|error| discard(&scratch, &path, error))
     }
 
     /// Records which of the usual files this commit does not have, so that the next start of a pinned
@@ -225,14 +247,15 @@ impl RepoCache {
     /// A name of our own in this folder for what is renamed into place. Each process and thread has one.
     fn scratch(&self) -> PathBuf {
         let thread = std::thread::current().id();
-        self.folder.join(format!(".colibri-{}-{thread:?}", std::process::id()))
+        self.folder
+            .join(format!(".colibri-{}-{thread:?}", std::process::id()))
     }
+}
 
-    /// Removes the scratch file after a failure, which stays the failure that is told.
-    fn discard(&self, scratch: &Path, path: &Path, error: io::Error) -> Error {
-        let _absent_is_fine = fs_err::remove_file(scratch);
-        Error::io(path, error)
-    }
+/// Removes the scratch file after a failure, which stays the failure that is told.
+fn discard(scratch: &Path, path: &Path, error: io::Error) -> Error {
+    let _absent_is_fine = fs_err::remove_file(scratch);
+    Error::io(path, error)
 }
 
 #[cfg(unix)]
@@ -274,21 +297,28 @@ mod tests {
         let pointer = repo.snapshot_dir(COMMIT).join("config.json");
         let is_link = || fs_err::symlink_metadata(&pointer).unwrap().is_symlink();
 
-        repo.place_by(COMMIT, "config.json", "abc", refuse, refuse).unwrap();
+        repo.place_by(COMMIT, "config.json", "abc", refuse, refuse)
+            .unwrap();
         assert_eq!(fs_err::read_to_string(&pointer).unwrap(), "bytes");
         assert!(!is_link());
         // The copy is one: the blob may change without it.
         fs_err::write(repo.blob("abc"), "other").unwrap();
         assert_eq!(fs_err::read_to_string(&pointer).unwrap(), "bytes");
 
-        repo.place_by(COMMIT, "config.json", "abc", refuse, |a, b| fs_err::hard_link(a, b)).unwrap();
+        repo.place_by(COMMIT, "config.json", "abc", refuse, |a, b| {
+            fs_err::hard_link(a, b)
+        })
+        .unwrap();
         assert_eq!(fs_err::read_to_string(&pointer).unwrap(), "other");
         assert!(!is_link());
 
         repo.place(COMMIT, "config.json", "abc").unwrap();
         assert_eq!(fs_err::read_to_string(&pointer).unwrap(), "other");
         #[cfg(unix)]
-        assert_eq!(fs_err::read_link(&pointer).unwrap(), Path::new("../../blobs/abc"));
+        assert_eq!(
+            fs_err::read_link(&pointer).unwrap(),
+            Path::new("../../blobs/abc")
+        );
         let left: Vec<_> = fs_err::read_dir(&repo.folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -322,18 +352,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let repo = repo(folder.path());
         let want = FileSet::checkpoint();
-        let lacking = |files: &[&str]| Holding::Lacking(files.iter().map(|f| (*f).into()).collect());
-        assert_eq!(repo.holding(COMMIT, want), lacking(&["config.json", WEIGHTS]));
+        let lacking =
+            |files: &[&str]| Holding::Lacking(files.iter().map(|f| (*f).into()).collect());
+        assert_eq!(
+            repo.holding(COMMIT, want),
+            lacking(&["config.json", WEIGHTS])
+        );
         repo.place(COMMIT, "config.json", "abc").unwrap();
         assert_eq!(repo.holding(COMMIT, want), lacking(&[WEIGHTS]));
         assert_eq!(repo.holding(COMMIT, FileSet::settings()), Holding::Usable);
         repo.place(COMMIT, WEIGHTS, "abc").unwrap();
         assert_eq!(repo.holding(COMMIT, want), Holding::Usable);
-        repo.write_absent(COMMIT, |file| ["config.json", WEIGHTS].contains(&file)).unwrap();
+        repo.write_absent(COMMIT, |file| ["config.json", WEIGHTS].contains(&file))
+            .unwrap();
         assert_eq!(repo.holding(COMMIT, want), Holding::Complete);
         // A link whose blob is gone is no file.
         fs_err::remove_file(repo.blob("abc")).unwrap();
-        assert_eq!(repo.holding(COMMIT, want), lacking(&["config.json", WEIGHTS]));
+        assert_eq!(
+            repo.holding(COMMIT, want),
+            lacking(&["config.json", WEIGHTS])
+        );
     }
 
     #[test]
@@ -346,7 +384,10 @@ mod tests {
         repo.place(COMMIT, INDEX, "1d").unwrap();
         repo.place(COMMIT, "model-2.safetensors", "abc").unwrap();
         let holding = repo.holding(COMMIT, FileSet::checkpoint());
-        assert_eq!(holding, Holding::Lacking(vec!["model-1.safetensors".into()]));
+        assert_eq!(
+            holding,
+            Holding::Lacking(vec!["model-1.safetensors".into()])
+        );
         fs_err::write(repo.blob("1d"), "not json").unwrap();
         let holding = repo.holding(COMMIT, FileSet::checkpoint());
         assert_eq!(holding, Holding::Lacking(vec![INDEX.into()]));

@@ -71,10 +71,12 @@ impl Hasher {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string succeeds; an error is a bug");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a string succeeds; an error is a bug");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -94,7 +96,10 @@ mod tests {
         let git = Checksum::Git(String::new());
         // `git hash-object` of the empty file and of "hello\n".
         assert_eq!(sum(&git, b""), "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391");
-        assert_eq!(sum(&git, b"hello\n"), "ce013625030ba8dba906f756967f9e9ca394464a");
+        assert_eq!(
+            sum(&git, b"hello\n"),
+            "ce013625030ba8dba906f756967f9e9ca394464a"
+        );
         let sha256 = Checksum::Sha256(String::new());
         // FIPS 180-4, example "abc".
         assert_eq!(

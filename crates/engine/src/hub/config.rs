@@ -63,8 +63,12 @@ impl Default for Retry {
 impl Retry {
     /// The wait after the `failures`-th failure in a row (from 1).
     pub(super) fn delay(&self, failures: u32, asked_for: Option<Duration>) -> Duration {
-        let doubled = self.first_delay.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        doubled.min(self.longest_delay).max(asked_for.unwrap_or_default())
+        let doubled = self
+            .first_delay
+            .saturating_mul(1 << failures.saturating_sub(1).min(16));
+        doubled
+            .min(self.longest_delay)
+            .max(asked_for.unwrap_or_default())
     }
 }
 
@@ -79,7 +83,10 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), idle: Duration::from_secs(30) }
+        Self {
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+        }
     }
 }
 
@@ -114,7 +121,9 @@ impl HubConfig {
         };
 
         let hf_home = path("HF_HOME").unwrap_or_else(|| {
-            path("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache")).join("huggingface")
+            path("XDG_CACHE_HOME")
+                .unwrap_or_else(|| home.join(".cache"))
+                .join("huggingface")
         });
         let cache_dir = path("HF_HUB_CACHE")
             .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
@@ -122,11 +131,15 @@ impl HubConfig {
 
         let mut config = Self::new(cache_dir);
         if let Some(endpoint) = value("HF_ENDPOINT") {
-            config.endpoint = endpoint.trim().trim_end_matches('/').to_owned();
+            endpoint
+                .trim()
+                .trim_end_matches('/')
+                .clone_into(&mut config.endpoint);
         }
         if !is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
             config.token = value("HF_TOKEN").or_else(|| value("HUGGING_FACE_HUB_TOKEN"));
-            config.token_path = Some(path("HF_TOKEN_PATH").unwrap_or_else(|| hf_home.join("token")));
+            config.token_path =
+                Some(path("HF_TOKEN_PATH").unwrap_or_else(|| hf_home.join("token")));
         }
         config.offline = is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE");
         if let Some(seconds) =
@@ -146,7 +159,9 @@ impl HubConfig {
         if let Some(token) = self.token.as_deref().and_then(clean_token) {
             return Ok(Some((token, "HF_TOKEN".to_owned())));
         }
-        let Some(path) = &self.token_path else { return Ok(None) };
+        let Some(path) = &self.token_path else {
+            return Ok(None);
+        };
         match fs_err::read_to_string(path) {
             Ok(text) => Ok(clean_token(&text).map(|t| (t, format!("`{}`", path.display())))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -188,7 +203,9 @@ fn expand(text: &str, get: &impl Fn(&str) -> Option<String>, home: &Path) -> Pat
         out.push_str(&rest[..dollar]);
         let after = &rest[dollar + 1..];
         let (name, length) = if let Some(braced) = after.strip_prefix('{') {
-            braced.find('}').map_or(("", 0), |end| (&braced[..end], end + 2))
+            braced
+                .find('}')
+                .map_or(("", 0), |end| (&braced[..end], end + 2))
         } else {
             let end = after
                 .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
@@ -216,7 +233,10 @@ mod tests {
 
     fn resolve(values: &[(&str, &str)]) -> HubConfig {
         let get = |name: &str| {
-            values.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            values
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
         };
         HubConfig::from_env_values(get, Path::new("/home/u"))
     }
@@ -227,11 +247,20 @@ mod tests {
             (&[], "/home/u/.cache/huggingface/hub"),
             (&[("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub"),
             (&[("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h")], "/h/hub"),
-            (&[("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/old"),
-            (&[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HUB_CACHE", "/new")], "/new"),
+            (
+                &[("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/old")],
+                "/old",
+            ),
+            (
+                &[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HUB_CACHE", "/new")],
+                "/new",
+            ),
             (&[("HF_HOME", "~/hf")], "/home/u/hf/hub"),
             (&[("HF_HOME", "$DATA/hf"), ("DATA", "/d")], "/d/hf/hub"),
-            (&[("HF_HUB_CACHE", "${DATA}/$NONE/${"), ("DATA", "/d")], "/d/$NONE/${"),
+            (
+                &[("HF_HUB_CACHE", "${DATA}/$NONE/${"), ("DATA", "/d")],
+                "/d/$NONE/${",
+            ),
             (&[("HF_HOME", "")], "/home/u/.cache/huggingface/hub"),
         ];
         for (values, expected) in cases {
@@ -242,7 +271,10 @@ mod tests {
     #[test]
     fn endpoint_offline_and_timeout() {
         assert_eq!(resolve(&[]).endpoint, "https://huggingface.co");
-        assert_eq!(resolve(&[("HF_ENDPOINT", "http://h:1/x//")]).endpoint, "http://h:1/x");
+        assert_eq!(
+            resolve(&[("HF_ENDPOINT", "http://h:1/x//")]).endpoint,
+            "http://h:1/x"
+        );
         for yes in ["1", "on", "Yes", "TRUE"] {
             assert!(resolve(&[("HF_HUB_OFFLINE", yes)]).offline, "{yes}");
         }
@@ -266,7 +298,10 @@ mod tests {
         let from_file = resolve(&[("HF_HOME", home)]).find_token().unwrap().unwrap();
         assert_eq!(from_file.0, "hf_file");
         let path = file.to_str().unwrap();
-        let named = resolve(&[("HF_TOKEN_PATH", path)]).find_token().unwrap().unwrap();
+        let named = resolve(&[("HF_TOKEN_PATH", path)])
+            .find_token()
+            .unwrap()
+            .unwrap();
         assert_eq!(named.0, "hf_file");
         let value = resolve(&[("HF_HOME", home), ("HF_TOKEN", " hf_value\n")]);
         assert_eq!(value.find_token().unwrap().unwrap().0, "hf_value");

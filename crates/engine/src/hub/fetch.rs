@@ -10,8 +10,8 @@
 
 use std::sync::Arc;
 
-use reqwest::StatusCode;
 use reqwest::header::CONTENT_RANGE;
+use reqwest::{Response, StatusCode};
 
 use super::cache::RepoCache;
 use super::config::Retry;
@@ -19,7 +19,7 @@ use super::error::Error;
 use super::files::RepoFile;
 use super::lock;
 use super::progress::{Bytes, Meter, Progress};
-use super::remote::{Ask, Remote};
+use super::remote::Remote;
 use super::sink::Sink;
 
 /// A fetch that advances by this much has a working connection: failures are counted anew.
@@ -57,7 +57,9 @@ impl Fetcher<'_> {
             // A copy, where links are impossible, takes its time.
             tokio::task::spawn_blocking(move || repo.place(&commit, &path, &blob))
                 .await
-                .map_err(|_stopped| Error::Interrupted { path: file.path.clone().into() })??;
+                .map_err(|_stopped| Error::Interrupted {
+                    path: file.path.clone().into(),
+                })??;
         }
         meter.finished(&name, file.bytes);
         Ok(())
@@ -77,10 +79,25 @@ impl Fetcher<'_> {
             fs_err::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         }
         loop {
-            let sink =
-                Sink::open(incomplete.clone(), file.bytes, file.checksum.clone(), lock.clone()).await?;
-            let mut state = State { resumed: sink.len() > 0, failures: 0, mark: sink.len() };
-            meter.started(name, Bytes { done: sink.len(), total: file.bytes });
+            let sink = Sink::open(
+                incomplete.clone(),
+                file.bytes,
+                file.checksum.clone(),
+                lock.clone(),
+            )
+            .await?;
+            let mut state = State {
+                resumed: sink.len() > 0,
+                failures: 0,
+                mark: sink.len(),
+            };
+            meter.started(
+                name,
+                Bytes {
+                    done: sink.len(),
+                    total: file.bytes,
+                },
+            );
             let sink = self.fill(sink, file, name, meter, &mut state).await?;
             let found = sink.finish().await?;
             if found == hex {
@@ -131,7 +148,7 @@ impl Fetcher<'_> {
                 return Err(with_attempts(error, attempts));
             }
             (meter.events())(Progress::Retrying {
-                ask: self.ask(file).to_string(),
+                ask: format!("`{}` of `{}`", file.path, self.repo.name),
                 attempt: state.failures + 1,
                 attempts,
                 reason: error.to_string(),
@@ -151,15 +168,21 @@ impl Fetcher<'_> {
         state: &mut State,
     ) -> Result<(Sink, Result<(), Error>), Error> {
         let start = sink.len();
-        let mut response = match self.remote.file(self.ask(file), start).await {
+        let mut response = match self.request(file, start).await {
             Ok(response) => response,
             Err(error) => return Ok((sink, Err(error))),
         };
         let host = response.url().host_str().unwrap_or("?").to_owned();
-        let range = || Error::Range { host: host.clone(), file: file.path.clone() };
+        let range = || Error::Range {
+            host: host.clone(),
+            file: file.path.clone(),
+        };
         let first = match response.status() {
             StatusCode::PARTIAL_CONTENT => {
-                let header = response.headers().get(CONTENT_RANGE).and_then(|v| v.to_str().ok());
+                let header = response
+                    .headers()
+                    .get(CONTENT_RANGE)
+                    .and_then(|v| v.to_str().ok());
                 if !header.is_some_and(|text| continues(text, start, file.bytes)) {
                     state.begin_again();
                     return Ok((sink.restart().await?, Err(range())));
@@ -175,7 +198,13 @@ impl Fetcher<'_> {
                 if start > 0 {
                     state.begin_again();
                     sink = sink.restart().await?;
-                    meter.advanced(name, Bytes { done: 0, total: file.bytes });
+                    meter.advanced(
+                        name,
+                        Bytes {
+                            done: 0,
+                            total: file.bytes,
+                        },
+                    );
                 }
                 0
             }
@@ -207,7 +236,13 @@ impl Fetcher<'_> {
                     let written;
                     (sink, written) = sink.push(&chunk).await?;
                     if written || after == file.bytes {
-                        meter.advanced(name, Bytes { done: after, total: file.bytes });
+                        meter.advanced(
+                            name,
+                            Bytes {
+                                done: after,
+                                total: file.bytes,
+                            },
+                        );
                     }
                 }
                 Ok(None) if sink.len() == file.bytes => return Ok((sink, Ok(()))),
@@ -223,8 +258,10 @@ impl Fetcher<'_> {
         }
     }
 
-    fn ask<'f>(&'f self, file: &'f RepoFile) -> Ask<'f> {
-        Ask::File { name: &self.repo.name, commit: self.commit, file: &file.path }
+    async fn request(&self, file: &RepoFile, start: u64) -> Result<Response, Error> {
+        self.remote
+            .file(&self.repo.name, self.commit, &file.path, start)
+            .await
     }
 }
 
@@ -246,23 +283,26 @@ impl State {
 
 /// Whether `Content-Range: bytes <start>-<last>/<size>` goes on where we are, in the file we know.
 fn continues(text: &str, start: u64, size: u64) -> bool {
-    let Some((range, total)) = text.trim().strip_prefix("bytes ").and_then(|t| t.split_once('/'))
+    let Some((range, total)) = text
+        .trim()
+        .strip_prefix("bytes ")
+        .and_then(|t| t.split_once('/'))
     else {
         return false;
     };
-    let first = range.split_once('-').and_then(|(first, _)| first.trim().parse().ok());
+    let first = range
+        .split_once('-')
+        .and_then(|(first, _)| first.trim().parse().ok());
     let total = total.trim();
     first == Some(start) && (total == "*" || total.parse() == Ok(size))
 }
 
 /// Writes the number of attempts into the last failure.
-fn with_attempts(error: Error, made: u32) -> Error {
-    match error {
-        Error::CutConnection { file, received, total, source, .. } => {
-            Error::CutConnection { file, received, total, attempts: made, source }
-        }
-        other => other,
+fn with_attempts(mut error: Error, made: u32) -> Error {
+    if let Error::CutConnection { attempts, .. } = &mut error {
+        *attempts = made;
     }
+    error
 }
 
 #[cfg(test)]
@@ -273,7 +313,14 @@ mod tests {
     fn a_range_goes_on_only_where_we_are() {
         assert!(continues("bytes 5-9/10", 5, 10));
         assert!(continues("bytes 5-9/*", 5, 10));
-        for other in ["bytes 4-9/10", "bytes 5-9/11", "bytes */10", "5-9/10", "", "bytes 5/10"] {
+        for other in [
+            "bytes 4-9/10",
+            "bytes 5-9/11",
+            "bytes */10",
+            "5-9/10",
+            "",
+            "bytes 5/10",
+        ] {
             assert!(!continues(other, 5, 10), "`{other}`");
         }
     }

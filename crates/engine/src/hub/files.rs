@@ -100,9 +100,16 @@ impl FileSet {
         }
         for file in &files {
             check_name(name, &file.path)?;
-            let limit = if file.path == INDEX { LARGEST_INDEX } else { LARGEST_SETTING };
+            let limit = if file.path == INDEX {
+                LARGEST_INDEX
+            } else {
+                LARGEST_SETTING
+            };
             if !file.path.ends_with(".safetensors") && file.bytes > limit {
-                return Err(Error::TooLarge { ask: format!("`{}` of `{name}`", file.path), limit });
+                return Err(Error::TooLarge {
+                    ask: format!("`{}` of `{name}`", file.path),
+                    limit,
+                });
             }
         }
         Ok(Selection { files, index })
@@ -138,19 +145,30 @@ pub(super) fn shards(name: &str, path: &Path) -> Result<BTreeSet<String>, Error>
         weight_map: BTreeMap<String, String>,
     }
     // Bounded even if the cache was filled by someone else.
-    let bytes = fs_err::metadata(path).map_err(|e| Error::io(path, e))?.len();
+    let bytes = fs_err::metadata(path)
+        .map_err(|e| Error::io(path, e))?
+        .len();
     if bytes > LARGEST_INDEX {
-        return Err(Error::TooLarge { ask: format!("`{}`", path.display()), limit: LARGEST_INDEX });
+        return Err(Error::TooLarge {
+            ask: format!("`{}`", path.display()),
+            limit: LARGEST_INDEX,
+        });
     }
     let text = fs_err::read(path).map_err(|e| Error::io(path, e))?;
-    let index: Index = serde_json::from_slice(&text)
-        .map_err(|source| Error::Index { path: path.to_owned(), source })?;
+    let index: Index = serde_json::from_slice(&text).map_err(|source| Error::Index {
+        path: path.to_owned(),
+        source,
+    })?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
     for shard in &shards {
         check_name(name, shard)?;
         if !shard.ends_with(".safetensors") {
             let reason = "a shard is a `.safetensors` file";
-            return Err(Error::UnsafeFileName { name: name.into(), file: shortened(shard), reason });
+            return Err(Error::UnsafeFileName {
+                name: name.into(),
+                file: shortened(shard),
+                reason,
+            });
         }
     }
     Ok(shards)
@@ -159,7 +177,11 @@ pub(super) fn shards(name: &str, path: &Path) -> Result<BTreeSet<String>, Error>
 /// Refuses a name that is not a plain file name.
 fn check_name(name: &str, file: &str) -> Result<(), Error> {
     plain_name_fault(file).map_or(Ok(()), |reason| {
-        Err(Error::UnsafeFileName { name: name.to_owned(), file: shortened(file), reason })
+        Err(Error::UnsafeFileName {
+            name: name.to_owned(),
+            file: shortened(file),
+            reason,
+        })
     })
 }
 
@@ -170,13 +192,26 @@ fn is_loose_weight(path: &str) -> bool {
 
 /// Says why there is nothing to load.
 fn no_weights(name: &str, commit: &str, listing: &[RepoFile]) -> Error {
-    let is_pickle = |path: &str| path.rsplit_once('.').is_some_and(|(_, end)| PICKLES.contains(&end));
-    let pickles: Vec<String> =
-        listing.iter().map(|f| &f.path).filter(|p| is_pickle(p)).map(|p| shortened(p)).collect();
+    let is_pickle = |path: &str| {
+        path.rsplit_once('.')
+            .is_some_and(|(_, end)| PICKLES.contains(&end))
+    };
+    let pickles: Vec<String> = listing
+        .iter()
+        .map(|f| &f.path)
+        .filter(|p| is_pickle(p))
+        .map(|p| shortened(p))
+        .collect();
     if pickles.is_empty() {
-        Error::NoWeights { name: name.to_owned(), commit: commit.to_owned() }
+        Error::NoWeights {
+            name: name.to_owned(),
+            commit: commit.to_owned(),
+        }
     } else {
-        Error::OnlyPickles { name: name.to_owned(), files: pickles }
+        Error::OnlyPickles {
+            name: name.to_owned(),
+            files: pickles,
+        }
     }
 }
 
@@ -196,16 +231,29 @@ mod tests {
     }
 
     fn chosen(paths: &[&str]) -> Vec<String> {
-        let selection = FileSet::checkpoint().select("a/b", "c", &listing(paths)).unwrap();
+        let selection = FileSet::checkpoint()
+            .select("a/b", "c", &listing(paths))
+            .unwrap();
         selection.files.into_iter().map(|file| file.path).collect()
     }
 
     #[test]
     fn one_file_goes_before_shards_and_variants() {
         let paths = [
-            ".gitattributes", "README.md", "config.json", "merges.txt", "model.fp16.safetensors",
-            "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", INDEX, WEIGHTS,
-            "onnx/model.onnx", "onnx/config.json", "pytorch_model.bin", "tokenizer.json", "run.py",
+            ".gitattributes",
+            "README.md",
+            "config.json",
+            "merges.txt",
+            "model.fp16.safetensors",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            INDEX,
+            WEIGHTS,
+            "onnx/model.onnx",
+            "onnx/config.json",
+            "pytorch_model.bin",
+            "tokenizer.json",
+            "run.py",
         ];
         assert_eq!(chosen(&paths), ["config.json", "tokenizer.json", WEIGHTS]);
     }
@@ -213,26 +261,36 @@ mod tests {
     #[test]
     fn the_index_is_read_before_its_shards() {
         let paths = ["config.json", INDEX, "model-00001-of-00001.safetensors"];
-        let selection = FileSet::checkpoint().select("a/b", "c", &listing(&paths)).unwrap();
+        let selection = FileSet::checkpoint()
+            .select("a/b", "c", &listing(&paths))
+            .unwrap();
         assert_eq!(selection.index.unwrap().path, INDEX);
         assert_eq!(chosen(&paths), ["config.json", INDEX]);
     }
 
     #[test]
     fn an_adapter_alone_or_beside_a_model() {
-        assert_eq!(chosen(&["adapter_config.json", ADAPTER]), ["adapter_config.json", ADAPTER]);
+        assert_eq!(
+            chosen(&["adapter_config.json", ADAPTER]),
+            ["adapter_config.json", ADAPTER]
+        );
         assert_eq!(chosen(&[ADAPTER, WEIGHTS]), [WEIGHTS, ADAPTER]);
     }
 
     #[test]
     fn other_weights_are_taken_where_the_usual_are_missing() {
-        assert_eq!(chosen(&["consolidated.safetensors", "x/y.safetensors"]), ["consolidated.safetensors"]);
+        assert_eq!(
+            chosen(&["consolidated.safetensors", "x/y.safetensors"]),
+            ["consolidated.safetensors"]
+        );
     }
 
     #[test]
     fn pickles_are_named_and_never_chosen() {
         let paths = ["config.json", "pytorch_model.bin", "training_args.bin"];
-        let error = FileSet::checkpoint().select("a/b", "c", &listing(&paths)).unwrap_err();
+        let error = FileSet::checkpoint()
+            .select("a/b", "c", &listing(&paths))
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "the model `a/b` holds its weights only as `pytorch_model.bin`, `training_args.bin`, \
@@ -240,7 +298,9 @@ mod tests {
         );
         let none = FileSet::checkpoint().select("a/b", "c", &listing(&["config.json"]));
         assert!(matches!(none, Err(Error::NoWeights { .. })));
-        let settings = FileSet::settings().select("a/b", "c", &listing(&paths)).unwrap();
+        let settings = FileSet::settings()
+            .select("a/b", "c", &listing(&paths))
+            .unwrap();
         assert_eq!(settings.files.len(), 1);
     }
 
@@ -250,18 +310,35 @@ mod tests {
         files[1].bytes = u64::MAX;
         FileSet::checkpoint().select("a/b", "c", &files).unwrap();
         files[0].bytes = LARGEST_SETTING + 1;
-        let error = FileSet::checkpoint().select("a/b", "c", &files).unwrap_err();
-        assert!(matches!(error, Error::TooLarge { limit: LARGEST_SETTING, .. }));
+        let error = FileSet::checkpoint()
+            .select("a/b", "c", &files)
+            .unwrap_err();
+        assert!(matches!(
+            error,
+            Error::TooLarge {
+                limit: LARGEST_SETTING,
+                ..
+            }
+        ));
     }
 
     #[test]
     fn hostile_shards_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(INDEX);
-        for shard in ["../../x.safetensors", "/x.safetensors", "a/x.safetensors", "x.bin", ""] {
+        for shard in [
+            "../../x.safetensors",
+            "/x.safetensors",
+            "a/x.safetensors",
+            "x.bin",
+            "",
+        ] {
             let json = serde_json::json!({ "weight_map": { "t": shard } });
             fs_err::write(&path, json.to_string()).unwrap();
-            assert!(matches!(shards("a/b", &path), Err(Error::UnsafeFileName { .. })), "`{shard}`");
+            assert!(
+                matches!(shards("a/b", &path), Err(Error::UnsafeFileName { .. })),
+                "`{shard}`"
+            );
         }
         fs_err::write(&path, "{}").unwrap();
         assert!(matches!(shards("a/b", &path), Err(Error::Index { .. })));

@@ -46,13 +46,18 @@ pub(super) fn list(cache_dir: &Path) -> Result<Vec<CachedModel>, Error> {
     let mut models = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|e| Error::io(cache_dir, e))?;
-        let Some(name) = entry.file_name().to_str().and_then(ModelName::from_folder) else { continue };
+        let Some(name) = entry.file_name().to_str().and_then(ModelName::from_folder) else {
+            continue;
+        };
         let folder = entry.path();
         let repo = RepoCache::new(cache_dir, &name);
 
         let mut references = Vec::new();
         walk(&folder.join("refs"), DEEPEST, &mut |path| {
-            let revision = path.strip_prefix(folder.join("refs")).ok().and_then(Path::to_str);
+            let revision = path
+                .strip_prefix(folder.join("refs"))
+                .ok()
+                .and_then(Path::to_str);
             references.extend(revision.map(|text| text.replace('\\', "/")));
         })?;
         references.sort();
@@ -78,9 +83,18 @@ pub(super) fn list(cache_dir: &Path) -> Result<Vec<CachedModel>, Error> {
                 .filter(|reference| repo.commit_of(reference).as_deref() == Some(&commit))
                 .cloned()
                 .collect();
-            revisions.push(CachedRevision { commit, references, files, bytes: size });
+            revisions.push(CachedRevision {
+                commit,
+                references,
+                files,
+                bytes: size,
+            });
         }
-        models.push(CachedModel { name, revisions, bytes });
+        models.push(CachedModel {
+            name,
+            revisions,
+            bytes,
+        });
     }
     models.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(models)

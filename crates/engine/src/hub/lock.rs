@@ -50,9 +50,7 @@ pub(super) async fn acquire(
                 drop(file);
                 tokio::time::sleep(poll).await;
             }
-            Err(TryLockError::Error(error))
-                if error.kind() == std::io::ErrorKind::Unsupported =>
-            {
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
                 return Ok(BlobLock { _file: file });
             }
             Err(TryLockError::Error(error)) => return Err(Error::io(&path, error)),

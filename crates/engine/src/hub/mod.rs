@@ -11,12 +11,14 @@
 //! Limits: one file at a time; plain HTTPS also for repositories on Xet storage, which the hub serves
 //! as well; no uploads, data sets or spaces.
 
+mod ask;
 mod cache;
 mod checksum;
 mod config;
 mod error;
 mod fetch;
 mod files;
+mod hint;
 mod listing;
 mod lock;
 mod name;
@@ -62,7 +64,10 @@ pub struct Snapshot {
 impl Snapshot {
     /// The path of a file of this snapshot, if it is there.
     pub fn path(&self, file: &str) -> Option<PathBuf> {
-        self.files.iter().any(|name| name == file).then(|| self.dir.join(file))
+        self.files
+            .iter()
+            .any(|name| name == file)
+            .then(|| self.dir.join(file))
     }
 }
 
@@ -120,18 +125,24 @@ impl Hub {
         }
         let spare = self.usable(&repo, revision, *want);
         let remote = Remote::new(&self.config)?;
-        let asked = self.ask_hub(&remote, &repo, revision, *want, spare.is_some(), progress).await;
+        let asked = self
+            .ask_hub(&remote, &repo, revision, *want, spare.is_some(), progress)
+            .await;
         let (commit, listing) = match (asked, spare) {
             (Ok(asked), _) => asked,
             (Err(error), Some(spare)) if error.is_transient() => {
                 let commit = spare.commit.clone();
-                progress(Progress::FromCache { commit, reason: error.to_string() });
+                progress(Progress::FromCache {
+                    commit,
+                    reason: error.to_string(),
+                });
                 return Ok(spare);
             }
             (Err(error), _) => return Err(error),
         };
         if let Some(listing) = listing {
-            self.bring_all(&remote, &repo, &commit, &listing, *want, progress).await?;
+            self.bring_all(&remote, &repo, &commit, &listing, *want, progress)
+                .await?;
             repo.write_absent(&commit, |file| listing.iter().any(|f| f.path == file))?;
         }
         repo.write_ref(revision, &commit)?;
@@ -152,8 +163,14 @@ impl Hub {
             revision.to_owned()
         } else {
             // With something to fall back on, one failure is enough: nobody waits without a network.
-            let attempts = if has_spare { 1 } else { self.config.retry.attempts };
-            remote.commit(&repo.name, revision, attempts, progress).await?
+            let attempts = if has_spare {
+                1
+            } else {
+                self.config.retry.attempts
+            };
+            remote
+                .commit(&repo.name, revision, attempts, progress)
+                .await?
         };
         if repo.holding(&commit, want) == Holding::Complete {
             return Ok((commit, None));
@@ -172,22 +189,36 @@ impl Hub {
         want: FileSet,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<(), Error> {
-        let fetcher = Fetcher { remote, repo, commit, retry: self.config.retry };
+        let fetcher = Fetcher {
+            remote,
+            repo,
+            commit,
+            retry: self.config.retry,
+        };
         let mut selection = want.select(&repo.name, commit, listing)?;
         if let Some(index) = &selection.index {
             // Before the plan is told: the sizes of the shards are part of it.
-            fetcher.bring(index, &Meter::new(&|_| {}, 0, index.bytes)).await?;
+            fetcher
+                .bring(index, &Meter::new(&|_| {}, 0, index.bytes))
+                .await?;
             let path = repo.snapshot_dir(commit).join(&index.path);
             for shard in files::shards(&repo.name, &path)? {
-                let file = listing.iter().find(|file| file.path == shard).cloned().ok_or_else(
-                    || Error::MissingShard { name: repo.name.clone(), shard: error::shortened(&shard) },
-                )?;
+                let file = listing
+                    .iter()
+                    .find(|file| file.path == shard)
+                    .cloned()
+                    .ok_or_else(|| Error::MissingShard {
+                        name: repo.name.clone(),
+                        shard: error::shortened(&shard),
+                    })?;
                 selection.files.push(file);
             }
         }
         let plan = selection.files;
         let is_there = |file: &RepoFile| repo.holds_file(commit, &file.path, file.bytes);
-        let total = plan.iter().fold(0u64, |sum, file| sum.saturating_add(file.bytes));
+        let total = plan
+            .iter()
+            .fold(0u64, |sum, file| sum.saturating_add(file.bytes));
         let mut done: u64 = plan.iter().filter(|f| is_there(f)).map(|f| f.bytes).sum();
         progress(Progress::Planned {
             commit: commit.to_owned(),
@@ -198,7 +229,9 @@ impl Hub {
             if is_there(file) {
                 continue;
             }
-            fetcher.bring(file, &Meter::new(progress, done, total)).await?;
+            fetcher
+                .bring(file, &Meter::new(progress, done, total))
+                .await?;
             done = done.saturating_add(file.bytes);
         }
         Ok(())
@@ -206,7 +239,9 @@ impl Hub {
 
     /// The cached snapshot, or why there is none.
     fn offline(&self, repo: &RepoCache, revision: &str, want: FileSet) -> Result<Snapshot, Error> {
-        let commit = repo.commit_of(revision).filter(|commit| repo.snapshot_dir(commit).is_dir());
+        let commit = repo
+            .commit_of(revision)
+            .filter(|commit| repo.snapshot_dir(commit).is_dir());
         let Some(commit) = commit else {
             return Err(Error::Offline {
                 name: repo.name.clone(),

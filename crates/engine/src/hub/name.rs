@@ -40,7 +40,11 @@ impl ModelName {
     /// The same model without its revision.
     #[must_use]
     pub fn without_revision(&self) -> Self {
-        Self { owner: self.owner.clone(), name: self.name.clone(), revision: None }
+        Self {
+            owner: self.owner.clone(),
+            name: self.name.clone(),
+            revision: None,
+        }
     }
 
     /// The folder in the cache: `models--owner--name`.
@@ -62,7 +66,9 @@ impl ModelName {
 impl fmt::Display for ModelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.owner, self.name)?;
-        self.revision.as_ref().map_or(Ok(()), |revision| write!(f, "@{revision}"))
+        self.revision
+            .as_ref()
+            .map_or(Ok(()), |revision| write!(f, "@{revision}"))
     }
 }
 
@@ -74,7 +80,10 @@ impl FromStr for ModelName {
     /// # Errors
     /// [`Error::ModelName`] or [`Error::Revision`] with the rule that is broken.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let fault = |reason| Error::ModelName { text: shortened(text), reason };
+        let fault = |reason| Error::ModelName {
+            text: shortened(text),
+            reason,
+        };
         let (repository, revision) = match text.split_once('@') {
             Some((repository, revision)) => (repository, Some(revision)),
             None => (text, None),
@@ -105,7 +114,10 @@ fn part_fault(part: &str) -> Option<&'static str> {
     if part.contains('/') {
         return Some("it has more than one `/`");
     }
-    if !part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+    if !part
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    {
         return Some("only letters, digits, `-`, `_` and `.` are allowed");
     }
     if part.contains("--") || part.contains("..") {
@@ -114,7 +126,7 @@ fn part_fault(part: &str) -> Option<&'static str> {
     if part.starts_with(['-', '.']) || part.ends_with(['-', '.']) {
         return Some("`-` and `.` may not stand first or last");
     }
-    if part.ends_with(".git") {
+    if part.to_ascii_lowercase().ends_with(".git") {
         return Some("it may not end in `.git`");
     }
     None
@@ -125,7 +137,12 @@ fn part_fault(part: &str) -> Option<&'static str> {
 /// # Errors
 /// [`Error::Revision`] with the rule that is broken.
 pub(super) fn check_revision(revision: &str) -> Result<(), Error> {
-    let fault = |reason| Err(Error::Revision { revision: shortened(revision), reason });
+    let fault = |reason| {
+        Err(Error::Revision {
+            revision: shortened(revision),
+            reason,
+        })
+    };
     if revision.is_empty() || revision.len() > 200 {
         return fault("it has between 1 and 200 characters");
     }
@@ -168,7 +185,10 @@ pub(super) fn path_fault(path: &str) -> Option<&'static str> {
         return Some("a path is relative");
     }
     // Backslashes count as separators so that the answer is the same on every system.
-    if path.split(['/', '\\']).any(|part| matches!(part, "" | "." | "..")) {
+    if path
+        .split(['/', '\\'])
+        .any(|part| matches!(part, "" | "." | ".."))
+    {
         return Some("a path does not climb and has no empty part");
     }
     None
@@ -188,7 +208,10 @@ pub(super) fn plain_name_fault(name: &str) -> Option<&'static str> {
     if name.contains(['/', '\\']) {
         return Some("the file lies at the top of the model's folder");
     }
-    if name.chars().any(|c| c.is_control() || matches!(c, ':' | '<' | '>' | '"' | '|' | '?' | '*')) {
+    if name
+        .chars()
+        .any(|c| c.is_control() || matches!(c, ':' | '<' | '>' | '"' | '|' | '?' | '*'))
+    {
         return Some("a file name holds no control characters and none of `:<>\"|?*`");
     }
     None
@@ -217,7 +240,10 @@ mod tests {
     #[test]
     fn a_revision_follows_the_at_sign() {
         let name: ModelName = "a/b@refs/pr/3".parse().unwrap();
-        assert_eq!((name.owner(), name.name(), name.revision()), ("a", "b", Some("refs/pr/3")));
+        assert_eq!(
+            (name.owner(), name.name(), name.revision()),
+            ("a", "b", Some("refs/pr/3"))
+        );
         assert_eq!(name.repository(), "a/b");
         assert_eq!(name.to_string(), "a/b@refs/pr/3");
         assert_eq!(name.without_revision().to_string(), "a/b");
@@ -234,15 +260,27 @@ mod tests {
                 "`{text}` passed"
             );
         }
-        assert!(("a/".to_owned() + &"b".repeat(97)).parse::<ModelName>().is_err());
+        assert!(
+            ("a/".to_owned() + &"b".repeat(97))
+                .parse::<ModelName>()
+                .is_err()
+        );
     }
 
     #[test]
     fn revisions_stay_under_refs() {
-        for good in ["main", "v1.0", "refs/pr/1", "e425d3590a626ff778db01604b4a7496ddceb211", "a+b_c-d"] {
+        for good in [
+            "main",
+            "v1.0",
+            "refs/pr/1",
+            "e425d3590a626ff778db01604b4a7496ddceb211",
+            "a+b_c-d",
+        ] {
             check_revision(good).unwrap();
         }
-        for bad in ["", "/main", "a//b", "../x", "a/../b", ".hidden", "a/.b", "a.", "a b", "a\\b", "a@{1}"] {
+        for bad in [
+            "", "/main", "a//b", "../x", "a/../b", ".hidden", "a/.b", "a.", "a b", "a\\b", "a@{1}",
+        ] {
             assert!(check_revision(bad).is_err(), "`{bad}` passed");
         }
         assert!("a/b@../../x".parse::<ModelName>().is_err());
@@ -250,10 +288,16 @@ mod tests {
 
     #[test]
     fn file_names_stay_in_their_folder() {
-        for good in ["config.json", "model-00001-of-00002.safetensors", "my weights (1).safetensors"] {
+        for good in [
+            "config.json",
+            "model-00001-of-00002.safetensors",
+            "my weights (1).safetensors",
+        ] {
             assert_eq!(plain_name_fault(good), None);
         }
-        for bad in ["", "../x", "/x", "a/b", "..", ".", "a\\b", "C:x", "a\nb", ".bashrc", "x\0"] {
+        for bad in [
+            "", "../x", "/x", "a/b", "..", ".", "a\\b", "C:x", "a\nb", ".bashrc", "x\0",
+        ] {
             assert!(plain_name_fault(bad).is_some(), "`{bad}` passed");
         }
         for good in ["onnx/model.onnx", "a:b/c", ".gitattributes"] {

@@ -83,23 +83,41 @@ pub(super) struct Meter<'a> {
 impl<'a> Meter<'a> {
     /// `before`: bytes of the plan that are on disk without the present file.
     pub(super) fn new(progress: &'a (dyn Fn(Progress) + Sync), before: u64, total: u64) -> Self {
-        Self { progress, before, total }
+        Self {
+            progress,
+            before,
+            total,
+        }
     }
 
     fn all(&self, done: u64) -> Bytes {
-        Bytes { done: self.before.saturating_add(done), total: self.total }
+        Bytes {
+            done: self.before.saturating_add(done),
+            total: self.total,
+        }
     }
 
     pub(super) fn started(&self, file: &Arc<str>, bytes: Bytes) {
-        (self.progress)(Progress::FileStarted { file: file.clone(), bytes, all: self.all(bytes.done) });
+        (self.progress)(Progress::FileStarted {
+            file: file.clone(),
+            bytes,
+            all: self.all(bytes.done),
+        });
     }
 
     pub(super) fn advanced(&self, file: &Arc<str>, bytes: Bytes) {
-        (self.progress)(Progress::FileAdvanced { file: file.clone(), bytes, all: self.all(bytes.done) });
+        (self.progress)(Progress::FileAdvanced {
+            file: file.clone(),
+            bytes,
+            all: self.all(bytes.done),
+        });
     }
 
     pub(super) fn finished(&self, file: &Arc<str>, size: u64) {
-        (self.progress)(Progress::FileFinished { file: file.clone(), all: self.all(size) });
+        (self.progress)(Progress::FileFinished {
+            file: file.clone(),
+            all: self.all(size),
+        });
     }
 
     pub(super) fn waiting(&self, file: &Arc<str>) {

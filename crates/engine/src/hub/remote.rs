@@ -1,4 +1,4 @@
-//! The hub's side: three calls, redirects, statuses.
+//! The hub's side: three calls and their redirects.
 //!
 //! `GET /api/models/{name}/revision/{revision}` gives the commit, `GET /api/models/{name}/tree/{commit}`
 //! the files with sizes and checksums (in pages, `Link: rel="next"`), `GET /{name}/resolve/{commit}/{file}`
@@ -6,20 +6,18 @@
 //! client, so that the rules are in one place: the token goes to the hub's own origin and nowhere else,
 //! `https` never becomes `http`, and there are at most ten.
 
-use std::time::Duration;
-
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LINK, LOCATION, RANGE, RETRY_AFTER,
+    ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LINK, LOCATION, RANGE,
 };
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::checksum::Checksum;
+use super::ask::{Ask, Entry};
 use super::config::{HubConfig, Retry};
 use super::error::{Error, shortened};
 use super::files::RepoFile;
-use super::name::{is_commit, is_hex, path_fault};
+use super::name::is_commit;
 use super::progress::Progress;
 
 const MOST_REDIRECTS: usize = 10;
@@ -28,8 +26,6 @@ const MOST_REDIRECTS: usize = 10;
 const LARGEST_ANSWER: u64 = 32 << 20;
 /// Pages of a file list (1000 entries each, or 100 by some mirrors).
 const MOST_PAGES: usize = 200;
-/// The longest wait that a server may ask for.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A connection to one hub.
 #[derive(Debug)]
@@ -40,46 +36,21 @@ pub(super) struct Remote {
     retry: Retry,
 }
 
-/// What is asked for, in the words of an error.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Ask<'a> {
-    /// The commit of a revision.
-    Commit { name: &'a str, revision: &'a str },
-    /// The file list of a commit.
-    Files { name: &'a str, commit: &'a str },
-    /// A file of a commit.
-    File { name: &'a str, commit: &'a str, file: &'a str },
-}
-
-impl std::fmt::Display for Ask<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Commit { name, revision } => write!(f, "revision `{revision}` of `{name}`"),
-            Self::Files { name, .. } => write!(f, "the file list of `{name}`"),
-            Self::File { name, file, .. } => write!(f, "`{file}` of `{name}`"),
-        }
-    }
-}
-
-impl<'a> Ask<'a> {
-    fn name(&self) -> &'a str {
-        match self {
-            Self::Commit { name, .. } | Self::Files { name, .. } | Self::File { name, .. } => name,
-        }
-    }
-}
-
 impl Remote {
     /// Makes the client; nothing is sent yet.
     ///
     /// # Errors
     /// [`Error::Endpoint`], [`Error::Token`], [`Error::Client`], [`Error::Io`] (token file).
     pub(super) fn new(config: &HubConfig) -> Result<Self, Error> {
-        let fault =
-            |reason: String| Error::Endpoint { endpoint: shortened(&config.endpoint), reason };
+        let fault = |reason: String| Error::Endpoint {
+            endpoint: shortened(&config.endpoint),
+            reason,
+        };
         let endpoint = Url::parse(&config.endpoint).map_err(|e| fault(e.to_string()))?;
         if !matches!(endpoint.scheme(), "https" | "http") || endpoint.host_str().is_none() {
-            return Err(fault("it does not begin with `https://` or `http://`".to_owned()));
+            return Err(fault(
+                "it does not begin with `https://` or `http://`".to_owned(),
+            ));
         }
         let authorization = match config.find_token()? {
             None => None,
@@ -91,7 +62,12 @@ impl Remote {
             }
         };
         let client = client(config, endpoint.scheme() == "http")?;
-        Ok(Self { client, endpoint, authorization, retry: config.retry })
+        Ok(Self {
+            client,
+            endpoint,
+            authorization,
+            retry: config.retry,
+        })
     }
 
     /// The commit that a revision stands at.
@@ -116,7 +92,11 @@ impl Remote {
             return Ok(answer.sha);
         }
         let (expected, found) = ("a commit of 40 hexadecimal digits", shortened(&answer.sha));
-        Err(Error::AnswerField { ask: ask.to_string(), expected, found })
+        Err(Error::AnswerField {
+            ask: ask.to_string(),
+            expected,
+            found,
+        })
     }
 
     /// All files of a commit.
@@ -135,8 +115,9 @@ impl Remote {
         url.set_query(Some("recursive=true"));
         let mut files = Vec::new();
         for _page in 0..MOST_PAGES {
-            let (entries, next): (Vec<Entry>, _) =
-                self.json(url.clone(), ask, self.retry.attempts, events).await?;
+            let (entries, next): (Vec<Entry>, _) = self
+                .json(url.clone(), ask, self.retry.attempts, events)
+                .await?;
             for entry in entries {
                 files.extend(entry.into_file(ask)?);
             }
@@ -145,17 +126,33 @@ impl Remote {
             // mirrors, and the token has no business there.
             url.set_query(next.query());
         }
-        Err(Error::TooLarge { ask: ask.to_string(), limit: LARGEST_ANSWER * MOST_PAGES as u64 })
+        Err(Error::TooLarge {
+            ask: ask.to_string(),
+            limit: LARGEST_ANSWER * MOST_PAGES as u64,
+        })
     }
 
     /// The bytes of a file from `start` on. The answer is a success or `416 Range Not Satisfiable`.
     ///
     /// # Errors
     /// Those of the connection and of the status.
-    pub(super) async fn file(&self, ask: Ask<'_>, start: u64) -> Result<Response, Error> {
-        let Ask::File { name, commit, file } = ask else { unreachable!("not a file: this is a bug") };
-        let tail: Vec<&str> = ["resolve", commit].into_iter().chain(file.split('/')).collect();
-        self.get(self.url([], name, &tail), ask, start).await
+    pub(super) async fn file(
+        &self,
+        name: &str,
+        commit: &str,
+        file: &str,
+        start: u64,
+    ) -> Result<Response, Error> {
+        let tail: Vec<&str> = ["resolve", commit]
+            .into_iter()
+            .chain(file.split('/'))
+            .collect();
+        self.get(
+            self.url([], name, &tail),
+            Ask::File { name, commit, file },
+            start,
+        )
+        .await
     }
 
     /// `endpoint/head…/owner/name/tail…`, each part escaped.
@@ -208,19 +205,28 @@ impl Remote {
         let next = next_page(response.headers(), response.url());
         let mut body = Vec::new();
         loop {
-            let chunk = response.chunk().await.map_err(|source| Error::Unreachable {
-                host: host.clone(),
-                ask: ask.to_string(),
-                source: source.without_url(),
-            })?;
+            let chunk = response
+                .chunk()
+                .await
+                .map_err(|source| Error::Unreachable {
+                    host: host.clone(),
+                    ask: ask.to_string(),
+                    source: source.without_url(),
+                })?;
             let Some(chunk) = chunk else { break };
             if (body.len() + chunk.len()) as u64 > LARGEST_ANSWER {
-                return Err(Error::TooLarge { ask: ask.to_string(), limit: LARGEST_ANSWER });
+                return Err(Error::TooLarge {
+                    ask: ask.to_string(),
+                    limit: LARGEST_ANSWER,
+                });
             }
             body.extend_from_slice(&chunk);
         }
-        let answer = serde_json::from_slice(&body)
-            .map_err(|source| Error::Answer { host, ask: ask.to_string(), source })?;
+        let answer = serde_json::from_slice(&body).map_err(|source| Error::Answer {
+            host,
+            ask: ask.to_string(),
+            source,
+        })?;
         Ok((answer, next))
     }
 
@@ -229,7 +235,10 @@ impl Remote {
         let mut authorization = self.authorization.as_ref();
         for _hop in 0..=MOST_REDIRECTS {
             // Sizes and checksums are those of the plain bytes.
-            let mut request = self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+            let mut request = self
+                .client
+                .get(url.clone())
+                .header(ACCEPT_ENCODING, "identity");
             if let Some(value) = authorization {
                 request = request.header(AUTHORIZATION, value);
             }
@@ -242,7 +251,14 @@ impl Remote {
                 source: source.without_url(),
             })?;
             let Some(next) = redirect(&response, ask)? else {
-                return self.judge(response, ask, start);
+                let is_fine = response.status().is_success()
+                    || (start > 0 && response.status() == StatusCode::RANGE_NOT_SATISFIABLE);
+                let had_token = self.authorization.is_some();
+                return if is_fine {
+                    Ok(response)
+                } else {
+                    Err(ask.refused(&response, &self.endpoint, had_token))
+                };
             };
             if next.origin() != url.origin() {
                 // For good: a redirect back to the hub does not bring the token back.
@@ -250,111 +266,11 @@ impl Remote {
             }
             url = next;
         }
-        Err(Error::Redirect { host: host(&url), ask: ask.to_string(), reason: "there are too many" })
-    }
-
-    /// Turns a status that is no success into the error that says what to do.
-    fn judge(&self, response: Response, ask: Ask<'_>, start: u64) -> Result<Response, Error> {
-        let status = response.status();
-        if status.is_success() || (start > 0 && status == StatusCode::RANGE_NOT_SATISFIABLE) {
-            return Ok(response);
-        }
-        let from_hub = response.url().origin() == self.endpoint.origin();
-        let code = response.headers().get("x-error-code").and_then(|v| v.to_str().ok());
-        let host = host(response.url());
-        let name = ask.name().to_owned();
-        let had_token = self.authorization.is_some();
-        Err(match (status.as_u16(), code.filter(|_| from_hub)) {
-            (_, Some("RepoNotFound")) => Error::ModelNotFound { host, name, had_token },
-            (_, Some("RevisionNotFound")) => ask.revision_not_found(),
-            (_, Some("EntryNotFound")) => ask.not_found(host, had_token),
-            (status @ (401 | 403), Some("GatedRepo")) | (status @ 403, _) if from_hub => {
-                let page = format!("{}/{name}", self.endpoint.as_str().trim_end_matches('/'));
-                Error::Gated { name, page, had_token, status }
-            }
-            (401, _) if from_hub => Error::Unauthorized { host, ask: ask.to_string(), had_token },
-            (404, _) if from_hub => ask.not_found(host, had_token),
-            (status, _) => {
-                let seconds = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
-                let wait = seconds.and_then(|s| s.trim().parse().ok()).map(Duration::from_secs);
-                let retry_after = wait.map(|wait| wait.min(LONGEST_WAIT));
-                Error::Status { host, ask: ask.to_string(), status, retry_after }
-            }
+        Err(Error::Redirect {
+            host: host(&url),
+            ask: ask.to_string(),
+            reason: "there are too many",
         })
-    }
-}
-
-impl Ask<'_> {
-    /// What a plain 404 means for this question.
-    fn not_found(&self, host: String, had_token: bool) -> Error {
-        match *self {
-            // Without a code from the server the model itself is the likelier mistake.
-            Self::Commit { name, .. } => {
-                Error::ModelNotFound { host, name: name.to_owned(), had_token }
-            }
-            Self::Files { .. } => self.revision_not_found(),
-            Self::File { name, commit, file } => Error::FileNotFound {
-                name: name.to_owned(),
-                commit: commit.to_owned(),
-                file: file.to_owned(),
-            },
-        }
-    }
-
-    fn revision_not_found(&self) -> Error {
-        let (name, revision) = match *self {
-            Self::Commit { name, revision } => (name, revision),
-            Self::Files { name, commit } | Self::File { name, commit, .. } => (name, commit),
-        };
-        Error::RevisionNotFound { name: name.to_owned(), revision: revision.to_owned() }
-    }
-}
-
-/// An entry of a file list.
-#[derive(Deserialize)]
-struct Entry {
-    #[serde(rename = "type")]
-    kind: String,
-    path: String,
-    oid: String,
-    #[serde(default)]
-    size: u64,
-    lfs: Option<Lfs>,
-}
-
-/// The real file behind an LFS pointer.
-#[derive(Deserialize)]
-struct Lfs {
-    oid: String,
-    size: u64,
-}
-
-impl Entry {
-    /// The file, or nothing for a folder.
-    fn into_file(self, ask: Ask<'_>) -> Result<Option<RepoFile>, Error> {
-        if let Some(reason) = path_fault(&self.path) {
-            let file = shortened(&self.path);
-            return Err(Error::UnsafeFileName { name: ask.name().to_owned(), file, reason });
-        }
-        if self.kind != "file" {
-            return Ok(None);
-        }
-        let (checksum, bytes) = match self.lfs {
-            Some(lfs) => {
-                let oid = lfs.oid.strip_prefix("sha256:").unwrap_or(&lfs.oid).to_owned();
-                (Checksum::Sha256(oid), lfs.size)
-            }
-            None => (Checksum::Git(self.oid), self.size),
-        };
-        let digits = if matches!(checksum, Checksum::Sha256(_)) { 64 } else { 40 };
-        if !is_hex(checksum.hex(), digits) {
-            return Err(Error::AnswerField {
-                ask: ask.to_string(),
-                expected: "a checksum in hexadecimal digits",
-                found: shortened(checksum.hex()),
-            });
-        }
-        Ok(Some(RepoFile { path: self.path, bytes, checksum }))
     }
 }
 
@@ -368,15 +284,25 @@ fn client(config: &HubConfig, plain: bool) -> Result<Client, Error> {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(config.timeouts.connect)
             .read_timeout(config.timeouts.idle);
-        if config.system_proxy { builder } else { builder.no_proxy() }
+        if config.system_proxy {
+            builder
+        } else {
+            builder.no_proxy()
+        }
     };
     builder()
         .build()
         .or_else(|error| {
             // A machine without CA certificates can still ask a plain-http mirror.
-            if plain { builder().tls_certs_only([]).build() } else { Err(error) }
+            if plain {
+                builder().tls_certs_only([]).build()
+            } else {
+                Err(error)
+            }
         })
-        .map_err(|source| Error::Client { source: source.without_url() })
+        .map_err(|source| Error::Client {
+            source: source.without_url(),
+        })
 }
 
 /// Where a response sends us, if it does.
@@ -385,9 +311,17 @@ fn redirect(response: &Response, ask: Ask<'_>) -> Result<Option<Url>, Error> {
         return Ok(None);
     }
     let here = response.url();
-    let refuse =
-        |reason| Err(Error::Redirect { host: host(here), ask: ask.to_string(), reason });
-    let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let refuse = |reason| {
+        Err(Error::Redirect {
+            host: host(here),
+            ask: ask.to_string(),
+            reason,
+        })
+    };
+    let target = response
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok());
     let Some(next) = target.and_then(|target| here.join(target).ok()) else {
         return refuse("it names no address");
     };
@@ -399,27 +333,35 @@ fn redirect(response: &Response, ask: Ask<'_>) -> Result<Option<Url>, Error> {
 }
 
 /// Host and port, for messages.
-fn host(url: &Url) -> String {
+pub(super) fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or("?");
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// The address in `Link: <…>; rel="next"` (RFC 8288).
 fn next_page(headers: &HeaderMap, base: &Url) -> Option<Url> {
-    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(|mut text| {
-        while let Some((_, rest)) = text.split_once('<') {
-            let (target, after) = rest.split_once('>')?;
-            let parameters = after.split('<').next().unwrap_or(after);
-            let is_next = parameters.split([';', ',']).any(|parameter| {
-                parameter.trim().strip_prefix("rel=").is_some_and(|rel| rel.trim_matches('"') == "next")
-            });
-            if is_next {
-                return base.join(target).ok();
+    headers
+        .get_all(LINK)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .find_map(|mut text| {
+            while let Some((_, rest)) = text.split_once('<') {
+                let (target, after) = rest.split_once('>')?;
+                let parameters = after.split('<').next().unwrap_or(after);
+                let is_next = parameters.split([';', ',']).any(|parameter| {
+                    parameter
+                        .trim()
+                        .strip_prefix("rel=")
+                        .is_some_and(|rel| rel.trim_matches('"') == "next")
+                });
+                if is_next {
+                    return base.join(target).ok();
+                }
+                text = after;
             }
-            text = after;
-        }
-        None
-    })
+            None
+        })
 }
 
 #[cfg(test)]
@@ -430,8 +372,14 @@ mod tests {
     fn parts_of_an_address_are_escaped() {
         let mut config = HubConfig::new("/c");
         for (endpoint, expected) in [
-            ("https://huggingface.co", "https://huggingface.co/api/models/a/b/revision/refs%2Fpr%2F1"),
-            ("http://h:1/hub/", "http://h:1/hub/api/models/a/b/revision/refs%2Fpr%2F1"),
+            (
+                "https://huggingface.co",
+                "https://huggingface.co/api/models/a/b/revision/refs%2Fpr%2F1",
+            ),
+            (
+                "http://h:1/hub/",
+                "http://h:1/hub/api/models/a/b/revision/refs%2Fpr%2F1",
+            ),
         ] {
             config.endpoint = endpoint.to_owned();
             let remote = Remote::new(&config).unwrap();
@@ -445,7 +393,10 @@ mod tests {
         for endpoint in ["", "huggingface.co", "ftp://h", "file:///etc"] {
             let mut config = HubConfig::new("/c");
             config.endpoint = endpoint.to_owned();
-            assert!(matches!(Remote::new(&config), Err(Error::Endpoint { .. })), "`{endpoint}`");
+            assert!(
+                matches!(Remote::new(&config), Err(Error::Endpoint { .. })),
+                "`{endpoint}`"
+            );
         }
         let mut config = HubConfig::new("/c");
         config.token = Some("a\u{1}b".to_owned());
@@ -463,7 +414,10 @@ mod tests {
         let expected = Some("http://h/api/x?cursor=a,b".to_owned());
         assert_eq!(next("<http://h/api/x?cursor=a,b>; rel=\"next\""), expected);
         assert_eq!(next("</api/x?cursor=a,b>; rel=next"), expected);
-        assert_eq!(next("<http://h/0>; rel=\"prev\", <?cursor=a,b>; title=x; rel=\"next\""), expected);
+        assert_eq!(
+            next("<http://h/0>; rel=\"prev\", <?cursor=a,b>; title=x; rel=\"next\""),
+            expected
+        );
         assert_eq!(next("<http://h/0>; rel=\"prev\""), None);
         assert_eq!(next("nonsense; rel=\"next\""), None);
         assert_eq!(next("<http://h/0"), None);

@@ -66,8 +66,19 @@ impl Sink {
                 hasher.update(&buffer[..count]);
                 left -= count as u64;
             }
-            let part = Part { file, hasher, _lock: lock };
-            Ok(Self { path: target, part, gathered: Vec::new(), written, size, checksum })
+            let part = Part {
+                file,
+                hasher,
+                _lock: lock,
+            };
+            Ok(Self {
+                path: target,
+                part,
+                gathered: Vec::new(),
+                written,
+                size,
+                checksum,
+            })
         })
         .await
     }

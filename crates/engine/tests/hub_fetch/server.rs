@@ -10,38 +10,52 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use colibri_engine::hub::{FileSet, Hub, HubConfig, ModelName, Progress, Retry, Snapshot, Timeouts};
+use colibri_engine::hub::{
+    FileSet, Hub, HubConfig, ModelName, Progress, Retry, Snapshot, Timeouts,
+};
 use sha2::Digest as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-pub const NAME: &str = "owner/model";
+pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(crate) const NAME: &str = "owner/model";
 
 /// A file of the repository.
 #[derive(Clone)]
-pub struct Served {
-    pub path: String,
-    pub bytes: Vec<u8>,
+pub(crate) struct Served {
+    pub(crate) path: String,
+    pub(crate) bytes: Vec<u8>,
     /// Large files have a SHA-256 in the listing, small ones a git name.
-    pub lfs: bool,
+    pub(crate) lfs: bool,
 }
 
 impl Served {
-    pub fn small(path: &str, text: &str) -> Self {
-        Self { path: path.into(), bytes: text.into(), lfs: false }
+    pub(crate) fn small(path: &str, text: &str) -> Self {
+        Self {
+            path: path.into(),
+            bytes: text.into(),
+            lfs: false,
+        }
     }
 
     /// `bytes` bytes that differ from file to file and from place to place.
-    pub fn large(path: &str, bytes: usize) -> Self {
-        let seed = path.bytes().fold(7u32, |a, b| a.wrapping_mul(31).wrapping_add(u32::from(b)));
-        let bytes = (0..bytes as u32).map(|i| (i.wrapping_mul(2_654_435_761) ^ seed) as u8).collect();
-        Self { path: path.into(), bytes, lfs: true }
+    pub(crate) fn large(path: &str, bytes: usize) -> Self {
+        let seed = path
+            .bytes()
+            .fold(7u32, |a, b| a.wrapping_mul(31).wrapping_add(u32::from(b)));
+        let bytes = (0..bytes as u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761) ^ seed) as u8)
+            .collect();
+        Self {
+            path: path.into(),
+            bytes,
+            lfs: true,
+        }
     }
 
     /// The blob's name in the cache.
-    pub fn blob(&self) -> String {
+    pub(crate) fn blob(&self) -> String {
         if self.lfs {
             hex(&sha2::Sha256::digest(&self.bytes))
         } else {
@@ -62,7 +76,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// What goes wrong.
 #[derive(Clone)]
-pub enum Act {
+pub(crate) enum Act {
     /// Promise everything, send this many bytes of the body, close.
     CutAfter(usize),
     /// The whole file with 200, whatever range was asked for.
@@ -83,7 +97,7 @@ pub enum Act {
     Stall,
     /// This body with 200.
     Body(String),
-    /// A byte at a time.
+    /// A few bytes at a time.
     Trickle,
 }
 
@@ -95,10 +109,10 @@ struct Rule {
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub path: String,
-    pub range: Option<String>,
-    pub authorization: Option<String>,
+pub(crate) struct Asked {
+    pub(crate) path: String,
+    pub(crate) range: Option<String>,
+    pub(crate) authorization: Option<String>,
 }
 
 struct State {
@@ -109,8 +123,8 @@ struct State {
 }
 
 /// A running stand-in; it stops when dropped.
-pub struct Server {
-    pub address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     state: Arc<State>,
     task: JoinHandle<()>,
 }
@@ -122,7 +136,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub async fn start(files: Vec<Served>) -> Self {
+    pub(crate) async fn start(files: Vec<Served>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
@@ -143,40 +157,51 @@ impl Server {
                 }
             }
         });
-        Self { address, state, task }
+        Self {
+            address,
+            state,
+            task,
+        }
     }
 
     /// The next `times` requests whose path holds `part` go wrong like this.
-    pub fn rule(&self, part: &str, times: usize, act: Act) -> &Self {
-        let rule = Rule { part: part.into(), left: times, act };
+    pub(crate) fn rule(&self, part: &str, times: usize, act: Act) -> &Self {
+        let rule = Rule {
+            part: part.into(),
+            left: times,
+            act,
+        };
         self.state.rules.lock().unwrap().push(rule);
         self
     }
 
     /// Entries on a page of the file list.
-    pub fn page(&self, entries: usize) {
+    pub(crate) fn page(&self, entries: usize) {
         *self.state.page.lock().unwrap() = entries;
     }
 
-    pub fn replace(&self, files: Vec<Served>) {
+    pub(crate) fn replace(&self, files: Vec<Served>) {
         *self.state.files.lock().unwrap() = files;
     }
 
-    pub fn log(&self) -> Vec<Asked> {
+    pub(crate) fn log(&self) -> Vec<Asked> {
         self.state.log.lock().unwrap().clone()
     }
 
     /// Requests whose path holds `part`.
-    pub fn asked(&self, part: &str) -> Vec<Asked> {
-        self.log().into_iter().filter(|asked| asked.path.contains(part)).collect()
+    pub(crate) fn asked(&self, part: &str) -> Vec<Asked> {
+        self.log()
+            .into_iter()
+            .filter(|asked| asked.path.contains(part))
+            .collect()
     }
 
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.state.log.lock().unwrap().clear();
     }
 
     /// A hub client over `cache` that asks this server and never waits.
-    pub fn config(&self, cache: &Path) -> HubConfig {
+    pub(crate) fn config(&self, cache: &Path) -> HubConfig {
         let mut config = HubConfig::new(cache);
         config.endpoint = format!("http://{}", self.address);
         config.system_proxy = false;
@@ -186,37 +211,43 @@ impl Server {
             longest_delay: Duration::ZERO,
             lock_poll: Duration::ZERO,
         };
-        config.timeouts = Timeouts { connect: Duration::from_secs(20), idle: Duration::from_secs(20) };
+        config.timeouts = Timeouts {
+            connect: Duration::from_secs(20),
+            idle: Duration::from_secs(20),
+        };
         config
     }
 
-    pub fn hub(&self, cache: &Path) -> Hub {
+    pub(crate) fn hub(&self, cache: &Path) -> Hub {
         Hub::new(self.config(cache))
     }
 }
 
 /// The model's name.
-pub fn name() -> ModelName {
+pub(crate) fn name() -> ModelName {
     NAME.parse().unwrap()
 }
 
 /// Fetches the whole checkpoint at `main`.
-pub async fn fetch(hub: &Hub) -> Result<Snapshot, colibri_engine::hub::Error> {
-    hub.snapshot(&name(), None, &FileSet::checkpoint(), &|_| {}).await
+pub(crate) async fn fetch(hub: &Hub) -> Result<Snapshot, colibri_engine::hub::Error> {
+    hub.snapshot(&name(), None, &FileSet::checkpoint(), &|_| {})
+        .await
 }
 
 /// The same, with all its events.
-pub async fn fetch_told(
+pub(crate) async fn fetch_told(
     hub: &Hub,
 ) -> (Result<Snapshot, colibri_engine::hub::Error>, Vec<Progress>) {
     let events = Mutex::new(Vec::new());
     let tell = |event| events.lock().unwrap().push(event);
-    let result = hub.snapshot(&name(), None, &FileSet::checkpoint(), &tell).await;
+    let result = hub
+        .snapshot(&name(), None, &FileSet::checkpoint(), &tell)
+        .await;
     (result, events.into_inner().unwrap())
 }
 
 /// A small ordinary checkpoint; the weights have a mebibyte and a bit.
-pub fn checkpoint() -> Vec<Served> {
+pub(crate) fn checkpoint() -> Vec<Served> {
     vec![
         Served::small(".gitattributes", "*.safetensors filter=lfs"),
         Served::small("README.md", "# model"),
@@ -224,14 +255,17 @@ pub fn checkpoint() -> Vec<Served> {
         Served::small("chat_template.json", ""),
         Served::large("model.safetensors", (1 << 20) + 77),
         Served::large("onnx/model.onnx", 999),
-        Served::small("preprocessor_config.json", r#"{"size": {"longest_edge": 2048}}"#),
+        Served::small(
+            "preprocessor_config.json",
+            r#"{"size": {"longest_edge": 2048}}"#,
+        ),
         Served::large("pytorch_model.bin", 500),
         Served::large("tokenizer.json", 70_000),
     ]
 }
 
 /// Bytes of a snapshot's file.
-pub fn read(snapshot: &Snapshot, file: &str) -> Vec<u8> {
+pub(crate) fn read(snapshot: &Snapshot, file: &str) -> Vec<u8> {
     fs_err::read(snapshot.path(file).unwrap()).unwrap()
 }
 
@@ -245,18 +279,25 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     let header = |name: &str| {
         head.lines().find_map(|line| {
             let (key, value) = line.split_once(": ")?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+            key.eq_ignore_ascii_case(name)
+                .then(|| value.trim().to_owned())
         })
     };
-    let asked =
-        Asked { path, range: header("range"), authorization: header("authorization") };
+    let asked = Asked {
+        path,
+        range: header("range"),
+        authorization: header("authorization"),
+    };
     state.log.lock().unwrap().push(asked.clone());
     let act = {
         let mut rules = state.rules.lock().unwrap();
-        rules.iter_mut().find(|rule| rule.left > 0 && asked.path.contains(&rule.part)).map(|rule| {
-            rule.left -= 1;
-            rule.act.clone()
-        })
+        rules
+            .iter_mut()
+            .find(|rule| rule.left > 0 && asked.path.contains(&rule.part))
+            .map(|rule| {
+                rule.left -= 1;
+                rule.act.clone()
+            })
     };
     answer(&mut stream, state, &asked, act).await?;
     stream.shutdown().await
@@ -282,17 +323,37 @@ async fn answer(
             return Ok(());
         }
         return if call.starts_with("/revision/") {
-            send(stream, 200, &[], format!(r#"{{"sha": "{COMMIT}", "gated": false}}"#).as_bytes()).await
+            send(
+                stream,
+                200,
+                &[],
+                format!(r#"{{"sha": "{COMMIT}", "gated": false}}"#).as_bytes(),
+            )
+            .await
         } else if call == format!("/tree/{COMMIT}") {
             let (headers, body) = tree(state, query);
             send(stream, 200, &headers, body.as_bytes()).await
         } else {
-            send(stream, 404, &[("X-Error-Code", "RevisionNotFound".into())], b"").await
+            send(
+                stream,
+                404,
+                &[("X-Error-Code", "RevisionNotFound".into())],
+                b"",
+            )
+            .await
         };
     }
-    let found = path.strip_prefix(&format!("/{NAME}/resolve/{COMMIT}/")).and_then(|file| {
-        state.files.lock().unwrap().iter().find(|served| served.path == file).cloned()
-    });
+    let found = path
+        .strip_prefix(&format!("/{NAME}/resolve/{COMMIT}/"))
+        .and_then(|file| {
+            state
+                .files
+                .lock()
+                .unwrap()
+                .iter()
+                .find(|served| served.path == file)
+                .cloned()
+        });
     let Some(served) = found else {
         return send(stream, 404, &[("X-Error-Code", "RepoNotFound".into())], b"").await;
     };
@@ -331,7 +392,10 @@ fn tree(state: &State, query: &str) -> (Vec<(&'static str, String)>, String) {
         let next = format!("https://hub.example/api/other?recursive=true&cursor={end}");
         headers.push(("Link", format!("<{next}>; rel=\"next\"")));
     }
-    (headers, serde_json::to_string(&entries[start..end]).unwrap())
+    (
+        headers,
+        serde_json::to_string(&entries[start..end]).unwrap(),
+    )
 }
 
 /// A file's bytes, rightly or wrongly.
@@ -342,9 +406,19 @@ async fn file(
     act: Option<Act>,
 ) -> std::io::Result<()> {
     let start: usize = asked.range.as_ref().map_or(0, |range| {
-        range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap()
+        range
+            .strip_prefix("bytes=")
+            .unwrap()
+            .strip_suffix('-')
+            .unwrap()
+            .parse()
+            .unwrap()
     });
-    let start = if matches!(act, Some(Act::IgnoreRange)) { 0 } else { start };
+    let start = if matches!(act, Some(Act::IgnoreRange)) {
+        0
+    } else {
+        start
+    };
     if start > bytes.len() {
         return send(stream, 416, &[], b"").await;
     }
@@ -354,14 +428,23 @@ async fn file(
     } else {
         let shift = usize::from(matches!(act, Some(Act::OtherRange)));
         let (first, last, total) = (start + shift, bytes.len() - 1, bytes.len());
-        (206, vec![("Content-Range", format!("bytes {first}-{last}/{total}"))])
+        (
+            206,
+            vec![("Content-Range", format!("bytes {first}-{last}/{total}"))],
+        )
     };
     let mut sent = body.len();
     let mut length = Some(body.len());
     match act {
         None
-        | Some(Act::IgnoreRange | Act::OtherRange | Act::Trickle | Act::Stall)
-        | Some(Act::Status(..) | Act::Body(_)) => {}
+        | Some(
+            Act::IgnoreRange
+            | Act::OtherRange
+            | Act::Trickle
+            | Act::Stall
+            | Act::Status(..)
+            | Act::Body(_),
+        ) => {}
         Some(Act::CutAfter(count)) => sent = sent.min(count),
         Some(Act::Corrupt) => body[0] ^= 1,
         Some(Act::LongerByHeader) => length = Some(body.len() + 1),
@@ -385,8 +468,8 @@ async fn file(
             Ok(())
         }
         Some(Act::Trickle) => {
-            for byte in &body {
-                stream.write_all(&[*byte]).await?;
+            for piece in body.chunks(97) {
+                stream.write_all(piece).await?;
                 stream.flush().await?;
                 tokio::task::yield_now().await;
             }
