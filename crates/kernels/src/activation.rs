@@ -1,26 +1,38 @@
 //! Activations on whole buffers. Inside a product they are fused instead: see [`crate::gemm::Activation`].
 
+use crate::isa::Isa;
 use crate::parallel;
 use crate::rows::{Rows, RowsMut};
+use crate::simd::Kernels;
 
 /// Values handed to a thread at a time.
 const BLOCK: usize = 4096;
 
 /// `0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³)))` in place.
 pub fn gelu_tanh(x: &mut [f32]) {
-    let len = x.len();
-    let (whole, rest) = x.split_at_mut(len / BLOCK * BLOCK);
-    parallel::for_each_row(
-        RowsMut::new(whole, len / BLOCK, BLOCK),
-        len as u64,
-        |_, values| {
-            values
-                .iter_mut()
-                .for_each(|value| *value = gelu_tanh_one(*value));
-        },
-    );
-    rest.iter_mut()
-        .for_each(|value| *value = gelu_tanh_one(*value));
+    gelu_tanh_with(Isa::detect(), x);
+}
+
+/// [`gelu_tanh`] with a choice of instruction set.
+///
+/// # Panics
+/// If the running machine does not have the instruction set.
+pub fn gelu_tanh_with(isa: Isa, x: &mut [f32]) {
+    in_blocks(x, Kernels::of(isa).gelu_tanh);
+}
+
+/// `e^x` in place, relative error below 2e-7 where the result is a normal number below 2^127; zero below,
+/// infinity above.
+pub fn exp(x: &mut [f32]) {
+    exp_with(Isa::detect(), x);
+}
+
+/// [`exp`] with a choice of instruction set.
+///
+/// # Panics
+/// If the running machine does not have the instruction set.
+pub fn exp_with(isa: Isa, x: &mut [f32]) {
+    in_blocks(x, Kernels::of(isa).exp);
 }
 
 /// `gate = silu(gate) · up`, row by row.
@@ -28,26 +40,35 @@ pub fn gelu_tanh(x: &mut [f32]) {
 /// # Panics
 /// If the two matrices differ in shape.
 pub fn silu_mul(gate: RowsMut<'_>, up: Rows<'_>) {
+    silu_mul_with(Isa::detect(), gate, up);
+}
+
+/// [`silu_mul`] with a choice of instruction set.
+///
+/// # Panics
+/// If the two matrices differ in shape or the running machine does not have the instruction set.
+pub fn silu_mul_with(isa: Isa, gate: RowsMut<'_>, up: Rows<'_>) {
     assert_eq!(
         (gate.num_rows(), gate.num_cols()),
         (up.num_rows(), up.num_cols()),
         "a gate and an up projection of different shapes is a bug"
     );
-    let nanos = (gate.num_rows() * gate.num_cols()) as u64;
+    let kernels = Kernels::of(isa);
+    let nanos = (gate.num_rows() * gate.num_cols()) as u64 / 5;
     parallel::for_each_row(gate, nanos, |row, values| {
-        for (value, &up) in values.iter_mut().zip(up.row(row)) {
-            *value = silu_one(*value) * up;
-        }
+        (kernels.silu_mul)(values, up.row(row))
     });
 }
 
-pub(crate) fn gelu_tanh_one(x: f32) -> f32 {
-    const FACTOR: f32 = 0.797_884_6;
-    0.5 * x * (1.0 + (FACTOR * (x + 0.044_715 * x * x * x)).tanh())
-}
-
-pub(crate) fn silu_one(x: f32) -> f32 {
-    x / (1.0 + (-x).exp())
+fn in_blocks(x: &mut [f32], kernel: fn(&mut [f32])) {
+    let (len, nanos) = (x.len(), x.len() as u64 / 5);
+    let (whole, rest) = x.split_at_mut(len / BLOCK * BLOCK);
+    parallel::for_each_row(
+        RowsMut::new(whole, len / BLOCK, BLOCK),
+        nanos,
+        |_, values| kernel(values),
+    );
+    kernel(rest);
 }
 
 #[cfg(test)]

@@ -1,25 +1,51 @@
 //! Late interaction: `Σ_i max_j <q_i, d_j>` (Khattab and Zaharia 2020) of `f32` query rows over `f16`
 //! document rows.
+//!
+//! Document rows are widened and packed a panel at a time and multiplied with all query rows while they are
+//! in the first levels of cache, so that a page is read once. Products and sums are `f32`.
+
+#![expect(unsafe_code, reason = "tiles read and write behind raw pointers")]
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use crate::isa::Isa;
+use crate::memory::with_scratch;
+use crate::micro::Tile;
+use crate::pack::Panel;
 use crate::parallel;
-use crate::rows::Rows;
+use crate::rows::{Rows, RowsMut};
+use crate::simd::{Kernels, MAX_PANEL_WIDTH, MAX_TILE_ROWS};
 
-/// `Σ_i max_j <q_i, d_j>`, without clamping; an empty page scores `f32::NEG_INFINITY`.
+/// `Σ_i max_j <q_i, d_j>`, without clamping; an empty page scores `f32::NEG_INFINITY`. A product that is NaN
+/// never is a maximum.
 ///
 /// `rows` holds the document rows one after another, each as long as a query row.
 ///
 /// # Panics
 /// If `rows` is not a whole number of rows.
 pub fn maxsim_f16(query: Rows<'_>, rows: &[f16]) -> f32 {
+    maxsim_f16_with(Isa::detect(), query, rows)
+}
+
+/// [`maxsim_f16`] with a choice of instruction set.
+///
+/// # Panics
+/// If `rows` is not a whole number of rows or the running machine does not have the instruction set.
+pub fn maxsim_f16_with(isa: Isa, query: Rows<'_>, rows: &[f16]) -> f32 {
     if rows.is_empty() {
         return f32::NEG_INFINITY;
     }
-    maxsim_f16_argmax(query, rows)
-        .iter()
-        .map(|&(_, score)| score)
+    let kernels = Kernels::of(isa);
+    let mut best = vec![f32::NEG_INFINITY; query.num_rows() * kernels.lanes];
+    each_product(kernels, query, rows, |row, _, products| {
+        (kernels.raise)(
+            products,
+            &mut best[row * kernels.lanes..(row + 1) * kernels.lanes],
+        );
+    });
+    best.chunks_exact(kernels.lanes)
+        .map(|lanes| lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max))
         .sum()
 }
 
@@ -29,26 +55,25 @@ pub fn maxsim_f16(query: Rows<'_>, rows: &[f16]) -> f32 {
 /// # Panics
 /// If `rows` is not a whole number of rows.
 pub fn maxsim_f16_argmax(query: Rows<'_>, rows: &[f16]) -> Vec<(u32, f32)> {
-    let dim = query.num_cols();
+    maxsim_f16_argmax_with(Isa::detect(), query, rows)
+}
+
+/// [`maxsim_f16_argmax`] with a choice of instruction set.
+///
+/// # Panics
+/// If `rows` is not a whole number of rows or the running machine does not have the instruction set.
+pub fn maxsim_f16_argmax_with(isa: Isa, query: Rows<'_>, rows: &[f16]) -> Vec<(u32, f32)> {
     if rows.is_empty() {
         return Vec::new();
     }
-    assert!(
-        dim > 0 && rows.len().is_multiple_of(dim),
-        "{} values in rows of {dim} is a bug",
-        rows.len()
-    );
     let mut best = vec![(0, f32::NEG_INFINITY); query.num_rows()];
-    let mut document = vec![0.0; dim];
-    for (index, row) in rows.chunks_exact(dim).enumerate() {
-        row.convert_to_f32_slice(&mut document);
-        for (row, best) in best.iter_mut().enumerate() {
-            let product = dot(query.row(row), &document);
-            if product > best.1 {
-                *best = (index as u32, product);
+    each_product(Kernels::of(isa), query, rows, |row, first, products| {
+        for (index, &product) in products.iter().enumerate() {
+            if product > best[row].1 {
+                best[row] = ((first + index) as u32, product);
             }
         }
-    }
+    });
     best
 }
 
@@ -57,28 +82,87 @@ pub fn maxsim_f16_argmax(query: Rows<'_>, rows: &[f16]) -> Vec<(u32, f32)> {
 /// # Panics
 /// If a page is not a whole number of rows.
 pub fn maxsim_many(query: Rows<'_>, pages: &[&[f16]]) -> Vec<f32> {
+    maxsim_many_with(Isa::detect(), query, pages)
+}
+
+/// [`maxsim_many`] with a choice of instruction set.
+///
+/// # Panics
+/// If a page is not a whole number of rows or the running machine does not have the instruction set.
+pub fn maxsim_many_with(isa: Isa, query: Rows<'_>, pages: &[&[f16]]) -> Vec<f32> {
     let values: usize = pages.iter().map(|page| page.len()).sum();
-    let nanos = (values * query.num_rows().max(1)) as u64 / 8;
+    let nanos = (values * query.num_rows().max(1)) as u64 / 50;
     let mut scores = vec![0.0; pages.len()];
-    let out = crate::rows::RowsMut::new(&mut scores, pages.len(), 1);
+    let out = RowsMut::new(&mut scores, pages.len(), 1);
     parallel::for_each_row(out, nanos, |page, score| {
-        score[0] = maxsim_f16(query, pages[page])
+        score[0] = maxsim_f16_with(isa, query, pages[page]);
     });
     scores
 }
 
-fn dot(left: &[f32], right: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0.0; LANES];
-    let (left_blocks, left_rest) = left.as_chunks::<LANES>();
-    let (right_blocks, right_rest) = right.as_chunks::<LANES>();
-    for (l, r) in left_blocks.iter().zip(right_blocks) {
-        for lane in 0..LANES {
-            sums[lane] += l[lane] * r[lane];
+/// Hands over the dot products of every query row with a panel of document rows at a time: the query row, the
+/// first document row, and the products, in whole vectors; past the last document row they are negative
+/// infinity.
+fn each_product(
+    kernels: &Kernels,
+    query: Rows<'_>,
+    rows: &[f16],
+    mut visit: impl FnMut(usize, usize, &[f32]),
+) {
+    let dim = query.num_cols();
+    assert!(
+        dim > 0 && rows.len().is_multiple_of(dim),
+        "{} values in rows of {dim} is a bug",
+        rows.len()
+    );
+    let bits: &[u16] = rows.reinterpret_cast();
+    let block = kernels.panel_width * dim;
+    with_scratch(2 * block + MAX_TILE_ROWS * MAX_PANEL_WIDTH, |scratch| {
+        let (wide, scratch) = scratch.split_at_mut(block);
+        let (panel, products) = scratch.split_at_mut(block);
+        for (index, bits) in bits.chunks(block).enumerate() {
+            let count = bits.len() / dim;
+            let width = count.next_multiple_of(kernels.lanes);
+            (kernels.widen_f16)(bits, bytemuck::cast_slice_mut(&mut wide[..bits.len()]));
+            // SAFETY: `wide` has `count` rows of `dim` words; `panel` has room for a full panel.
+            unsafe {
+                (kernels.pack_panel)(&Panel {
+                    from: wide.as_ptr(),
+                    from_stride: dim,
+                    rows: count,
+                    words: dim,
+                    to: panel.as_mut_ptr(),
+                    width,
+                });
+            }
+            for tile_rows in crate::gemm::split(
+                query.num_rows(),
+                query.num_rows().div_ceil(kernels.tile_rows),
+            ) {
+                let tile =
+                    Kernels::tile(&kernels.tiles_f32, tile_rows.len(), width / kernels.lanes);
+                // SAFETY: the tile's rows are rows of the query, `dim` words each; the panel was just packed
+                // with `dim` steps of `width` words; `products` has room for the largest tile.
+                unsafe {
+                    tile(&Tile {
+                        words: dim,
+                        left: query.as_ptr().add(tile_rows.start * query.stride()).cast(),
+                        left_stride: query.stride(),
+                        right: panel.as_ptr(),
+                        right_stride: width,
+                        sums: products.as_mut_ptr(),
+                        sums_stride: MAX_PANEL_WIDTH,
+                        accumulate: false,
+                    });
+                }
+                for (row, products) in tile_rows.zip(products.chunks_exact_mut(MAX_PANEL_WIDTH)) {
+                    let products: &mut [f32] = bytemuck::cast_slice_mut(&mut products[..width]);
+                    products[count..].fill(f32::NEG_INFINITY);
+                    visit(row, index * kernels.panel_width, products);
+                }
+            }
         }
-    }
-    let rest: f32 = left_rest.iter().zip(right_rest).map(|(l, r)| l * r).sum();
-    sums.iter().sum::<f32>() + rest
+    });
 }
 
 #[cfg(test)]

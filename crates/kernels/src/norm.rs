@@ -1,32 +1,39 @@
 //! Normalisation of rows.
 
+use crate::isa::Isa;
 use crate::parallel;
 use crate::rows::{Rows, RowsMut};
+use crate::simd::Kernels;
 
 /// `out = (x - mean) / √(variance + eps) · weight + bias`, the variance being the mean square deviation.
 ///
 /// # Panics
 /// If the shapes differ.
 pub fn layer_norm(x: Rows<'_>, weight: &[f32], bias: &[f32], eps: f32, out: RowsMut<'_>) {
+    layer_norm_with(Isa::detect(), x, weight, bias, eps, out);
+}
+
+/// [`layer_norm`] with a choice of instruction set.
+///
+/// # Panics
+/// If the shapes differ or the running machine does not have the instruction set.
+pub fn layer_norm_with(
+    isa: Isa,
+    x: Rows<'_>,
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    out: RowsMut<'_>,
+) {
     check(x, weight, &out);
     assert_eq!(
         bias.len(),
         x.num_cols(),
         "a bias of another length than the row is a bug"
     );
-    parallel::for_each_row(out, (x.num_rows() * x.num_cols()) as u64, |row, out| {
-        let x = x.row(row);
-        let count = x.len() as f32;
-        let mean = x.iter().sum::<f32>() / count;
-        let variance = x
-            .iter()
-            .map(|value| (value - mean) * (value - mean))
-            .sum::<f32>()
-            / count;
-        let inverse = 1.0 / (variance + eps).sqrt();
-        for (index, value) in out.iter_mut().enumerate() {
-            *value = (x[index] - mean) * inverse * weight[index] + bias[index];
-        }
+    let kernels = Kernels::of(isa);
+    parallel::for_each_row(out, nanos(&x), |row, out| {
+        (kernels.layer_norm)(x.row(row), weight, bias, eps, out);
     });
 }
 
@@ -35,26 +42,39 @@ pub fn layer_norm(x: Rows<'_>, weight: &[f32], bias: &[f32], eps: f32, out: Rows
 /// # Panics
 /// If the shapes differ.
 pub fn rms_norm(x: Rows<'_>, weight: &[f32], eps: f32, out: RowsMut<'_>) {
+    rms_norm_with(Isa::detect(), x, weight, eps, out);
+}
+
+/// [`rms_norm`] with a choice of instruction set.
+///
+/// # Panics
+/// If the shapes differ or the running machine does not have the instruction set.
+pub fn rms_norm_with(isa: Isa, x: Rows<'_>, weight: &[f32], eps: f32, out: RowsMut<'_>) {
     check(x, weight, &out);
-    parallel::for_each_row(out, (x.num_rows() * x.num_cols()) as u64, |row, out| {
-        let x = x.row(row);
-        let square = x.iter().map(|value| value * value).sum::<f32>() / x.len() as f32;
-        let inverse = 1.0 / (square + eps).sqrt();
-        for (index, value) in out.iter_mut().enumerate() {
-            *value = x[index] * inverse * weight[index];
-        }
+    let kernels = Kernels::of(isa);
+    parallel::for_each_row(out, nanos(&x), |row, out| {
+        (kernels.rms_norm)(x.row(row), weight, eps, out);
     });
 }
 
 /// `x / |x|` in place, without an epsilon; a row of zeros stays zero.
 pub fn l2_normalize(x: RowsMut<'_>) {
-    let nanos = (x.num_rows() * x.num_cols()) as u64;
-    parallel::for_each_row(x, nanos, |_, values| {
-        let norm = values.iter().map(|value| value * value).sum::<f32>().sqrt();
-        if norm > 0.0 {
-            values.iter_mut().for_each(|value| *value /= norm);
-        }
-    });
+    l2_normalize_with(Isa::detect(), x);
+}
+
+/// [`l2_normalize`] with a choice of instruction set.
+///
+/// # Panics
+/// If the running machine does not have the instruction set.
+pub fn l2_normalize_with(isa: Isa, x: RowsMut<'_>) {
+    let kernels = Kernels::of(isa);
+    let nanos = nanos(&x.as_rows());
+    parallel::for_each_row(x, nanos, |_, values| (kernels.l2_normalize)(values));
+}
+
+/// Nanoseconds on one thread, roughly: three passes over a row in the cache.
+fn nanos(x: &Rows<'_>) -> u64 {
+    (x.num_rows() * x.num_cols()) as u64 / 6
 }
 
 fn check(x: Rows<'_>, weight: &[f32], out: &RowsMut<'_>) {

@@ -1,8 +1,10 @@
 //! Rotary positions (Su et al. 2021) in the rotate-half layout of Llama and its relatives: the first half
 //! of a head is rotated against the second.
 
+use crate::isa::Isa;
 use crate::parallel;
 use crate::rows::RowsMut;
+use crate::simd::Kernels;
 
 /// Cosines and sines of every position, computed once.
 #[derive(Clone, Debug)]
@@ -49,7 +51,23 @@ impl RopeTable {
 /// # Panics
 /// If the columns, the head size or the positions do not fit the table.
 pub fn rope(
-    mut x: RowsMut<'_>,
+    x: RowsMut<'_>,
+    num_heads: usize,
+    head_dim: usize,
+    first_position: usize,
+    table: &RopeTable,
+) {
+    rope_with(Isa::detect(), x, num_heads, head_dim, first_position, table);
+}
+
+/// [`rope`] with a choice of instruction set.
+///
+/// # Panics
+/// If the columns, the head size or the positions do not fit the table, or the running machine does not have
+/// the instruction set.
+pub fn rope_with(
+    isa: Isa,
+    x: RowsMut<'_>,
     num_heads: usize,
     head_dim: usize,
     first_position: usize,
@@ -72,20 +90,17 @@ pub fn rope(
         table.num_positions()
     );
     let half = table.half;
-    let nanos = (x.num_rows() * x.num_cols()) as u64 / 4;
-    parallel::for_each_row(x.reborrow(), nanos, |row, values| {
+    let kernels = Kernels::of(isa);
+    let nanos = (x.num_rows() * x.num_cols()) as u64 / 6;
+    parallel::for_each_row(x, nanos, |row, values| {
         let start = (first_position + row) * half;
         let (cos, sin) = (
             &table.cos[start..start + half],
             &table.sin[start..start + half],
         );
-        for head in values.chunks_exact_mut(head_dim) {
+        for head in values.chunks_exact_mut(head_dim.max(1)) {
             let (low, high) = head.split_at_mut(half);
-            for index in 0..half {
-                let (a, b) = (low[index], high[index]);
-                low[index] = a * cos[index] - b * sin[index];
-                high[index] = b * cos[index] + a * sin[index];
-            }
+            (kernels.rotate)(low, high, cos, sin);
         }
     });
 }

@@ -1,12 +1,18 @@
 //! Scaled dot-product attention over rows that may lie in a fused buffer or in a cache.
 //!
-//! The score matrix is never held: a block of query rows sees all keys, takes the exact maximum and sum of
-//! its scores, and is multiplied with the values. The order of every sum depends on the keys only, so a row
-//! of a batch is bit-identical to the same row alone.
+//! The score matrix is never held: a block of query rows takes its scores of all keys (a stripe that fits
+//! the second level of cache), the exact maximum and sum of each, and is multiplied with the values. With
+//! grouped heads the query heads that share a key head form one block, so that keys and values are read once
+//! for all of them. The order of every sum depends on the keys only: a row of a batch is bit-identical to
+//! the same row alone, and a decode step to the same row of a prefill.
+//!
+//! Keys that a row does not see have weight zero, exactly; an infinity or NaN among their *values* still
+//! gives NaN, as it does in every implementation that multiplies by the weights.
 
-#![expect(unsafe_code, reason = "threads write disjoint heads of one output")]
+mod block;
+mod drive;
 
-use crate::parallel::{self, SharedMut};
+use crate::isa::Isa;
 use crate::rows::{Rows, RowsMut};
 
 /// The heads of an attention layer.
@@ -36,6 +42,17 @@ pub enum Mask<'a> {
     Keys(&'a [bool]),
 }
 
+/// The type in which attention multiplies. Scores, softmax and sums are `f32` in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Inner {
+    /// `f32` products.
+    #[default]
+    F32,
+    /// bfloat16 products where the machine has an instruction for them, `f32` elsewhere: queries, keys,
+    /// weights and values are rounded.
+    Bf16,
+}
+
 /// `out = softmax(scale · q · kᵀ, masked) · v` for every head.
 ///
 /// `q` and `out` are `(n_q, q_heads · head_dim)`, `k` and `v` are `(n_k, kv_heads · head_dim)`. A row that
@@ -51,7 +68,7 @@ pub fn attention(
     mask: Mask<'_>,
     out: RowsMut<'_>,
 ) {
-    attention_batch(shape, 1, q, k, v, mask, out);
+    attention_with(Isa::detect(), Inner::F32, shape, 1, q, k, v, mask, out);
 }
 
 /// [`attention`] of `batch` independent sequences of equal length whose rows stand one sequence after
@@ -66,59 +83,34 @@ pub fn attention_batch(
     k: Rows<'_>,
     v: Rows<'_>,
     mask: Mask<'_>,
+    out: RowsMut<'_>,
+) {
+    attention_with(Isa::detect(), Inner::F32, shape, batch, q, k, v, mask, out);
+}
+
+/// [`attention_batch`] with a choice of instruction set and of the type of its products.
+///
+/// # Panics
+/// If the shapes do not fit together or the running machine does not have the instruction set.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the operands of attention, each of another kind"
+)]
+pub fn attention_with(
+    isa: Isa,
+    inner: Inner,
+    shape: &AttentionShape,
+    batch: usize,
+    q: Rows<'_>,
+    k: Rows<'_>,
+    v: Rows<'_>,
+    mask: Mask<'_>,
     mut out: RowsMut<'_>,
 ) {
     check(shape, batch, q, k, v, mask, &out);
-    if batch == 0 || q.num_rows() == 0 {
-        return;
+    if batch > 0 && q.num_rows() > 0 {
+        drive::run(isa, inner, shape, batch, q, k, v, mask, &mut out);
     }
-    let (n_q, n_k, dim) = (q.num_rows() / batch, k.num_rows() / batch, shape.head_dim);
-    let stride = out.stride();
-    let out = SharedMut::new(out.as_mut_ptr());
-    let nanos = (q.num_rows() * n_k * shape.q_heads * dim) as u64 / 4;
-    parallel::for_each(q.num_rows() * shape.q_heads, nanos, |job| {
-        let (row, head) = (job / shape.q_heads, job % shape.q_heads);
-        let sequence = row / n_q;
-        let kv = head / (shape.q_heads / shape.kv_heads) * dim;
-        // SAFETY: `check` compared the output's shape with the query's; every row and head is one job.
-        let out = unsafe {
-            std::slice::from_raw_parts_mut(out.get().add(row * stride + head * dim), dim)
-        };
-        out.fill(0.0);
-        let query = &q.row(row)[head * dim..(head + 1) * dim];
-        let sees = |key: usize| match mask {
-            Mask::Full => true,
-            Mask::Causal { offset } => key <= offset + row % n_q,
-            Mask::Keys(keys) => keys[key],
-        };
-        let scores: Vec<f32> = (0..n_k)
-            .map(|key| {
-                if sees(key) {
-                    dot(query, &k.row(sequence * n_k + key)[kv..kv + dim]) * shape.scale
-                } else {
-                    f32::NEG_INFINITY
-                }
-            })
-            .collect();
-        let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        if max == f32::NEG_INFINITY {
-            return;
-        }
-        let mut total = 0.0;
-        for (key, score) in scores.iter().enumerate() {
-            if sees(key) {
-                let weight = (score - max).exp();
-                total += weight;
-                for (out, value) in out
-                    .iter_mut()
-                    .zip(&v.row(sequence * n_k + key)[kv..kv + dim])
-                {
-                    *out += weight * value;
-                }
-            }
-        }
-        out.iter_mut().for_each(|value| *value /= total);
-    });
 }
 
 fn check(
@@ -167,18 +159,4 @@ fn check(
             "marks for another number of keys is a bug"
         );
     }
-}
-
-fn dot(left: &[f32], right: &[f32]) -> f32 {
-    const LANES: usize = 8;
-    let mut sums = [0.0; LANES];
-    let (left_blocks, left_rest) = left.as_chunks::<LANES>();
-    let (right_blocks, right_rest) = right.as_chunks::<LANES>();
-    for (l, r) in left_blocks.iter().zip(right_blocks) {
-        for lane in 0..LANES {
-            sums[lane] += l[lane] * r[lane];
-        }
-    }
-    let rest: f32 = left_rest.iter().zip(right_rest).map(|(l, r)| l * r).sum();
-    sums.iter().sum::<f32>() + rest
 }

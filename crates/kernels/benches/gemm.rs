@@ -1,0 +1,263 @@
+//! Rates of the kernels at the shapes of the models, beside this machine's peak measured in the same run.
+//!
+//! `cargo bench -p colibri-kernels`, or with a filter: `cargo bench -p colibri-kernels -- attention`.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints")]
+
+use std::hint::black_box;
+
+use colibri_kernels::attention::{AttentionShape, Inner, Mask, attention_with};
+use colibri_kernels::gemm::{Activation, PackedMatrix, Precision, Product, Write, matmul};
+use colibri_kernels::isa::Isa;
+use colibri_kernels::peak::{best_of, bytes_per_second, operations_per_second};
+use colibri_kernels::rows::{Rows, RowsMut};
+use colibri_kernels::{activation, maxsim, norm, parallel};
+
+/// Rows, shared dimension, output features.
+const PRODUCTS: [(usize, usize, usize); 9] = [
+    (1024, 768, 3072),
+    (1024, 768, 768),
+    (1024, 3072, 768),
+    (17408, 768, 3072),
+    (1139, 576, 1536),
+    (1139, 576, 192),
+    (1139, 12288, 576),
+    (729, 1152, 4304),
+    (24, 576, 1536),
+];
+/// The same with so few rows that memory decides; the last is a table larger than the caches.
+const SKINNY: [(usize, usize, usize); 5] = [
+    (1, 576, 1536),
+    (1, 2048, 8192),
+    (4, 2048, 8192),
+    (8, 2048, 8192),
+    (1, 576, 49280),
+];
+
+fn main() {
+    let filter: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let wants = |name: &str| filter.is_empty() || filter.iter().any(|word| word == name);
+    println!("{}, {} threads", Isa::detect(), parallel::num_threads());
+    for (name, precision) in [
+        ("f32", Precision::F32),
+        ("bf16", Precision::Bf16),
+        ("int8", Precision::Int8),
+    ] {
+        if wants("gemm") || wants(name) {
+            products(name, precision);
+        }
+    }
+    if wants("skinny") {
+        skinny();
+    }
+    if wants("attention") {
+        attention();
+    }
+    if wants("rows") {
+        rows();
+    }
+    if wants("maxsim") {
+        search();
+    }
+}
+
+fn values(count: usize) -> Vec<f32> {
+    let mut state = 88_172_645_463_325_252_u64;
+    (0..count)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+fn multiply(x: &[f32], m: usize, weights: &PackedMatrix, out: &mut [f32], activation: Activation) {
+    let (n, k) = (weights.out_features(), weights.in_features());
+    matmul(
+        Rows::new(x, m, k),
+        Product {
+            weights,
+            bias: None,
+            activation,
+            write: Write::Store,
+            out: RowsMut::new(out, m, n),
+        },
+    );
+}
+
+fn products(name: &str, precision: Precision) {
+    for (m, k, n) in PRODUCTS {
+        let (x, w) = (values(m * k), values(n * k));
+        let weights = PackedMatrix::from_rows(precision, n, k, &w);
+        let mut out = vec![0.0; m * n];
+        for activation in [Activation::Identity, Activation::GeluTanh] {
+            if activation == Activation::GeluTanh && n < 3072 {
+                continue;
+            }
+            let (mut peak, mut rate) = (0.0_f64, 0.0_f64);
+            let operations = 2.0 * (m * k * n) as f64;
+            let tries = (2e10 / operations).clamp(3.0, 100.0) as usize;
+            for _ in 0..4 {
+                peak = peak.max(operations_per_second(Isa::detect(), precision, 3));
+                let best = best_of(tries, || {
+                    multiply(black_box(&x), m, &weights, &mut out, activation);
+                });
+                rate = rate.max(operations / best.as_secs_f64());
+            }
+            println!(
+                "{name:5} {m:6}×{k}×{n} {activation:?}: {:.0} of {:.0} Gop/s, {:.0} %",
+                rate / 1e9,
+                peak / 1e9,
+                100.0 * rate / peak
+            );
+        }
+    }
+}
+
+fn skinny() {
+    let peak = bytes_per_second(10);
+    println!("reading memory: {:.1} GB/s", peak / 1e9);
+    for (m, k, n) in SKINNY {
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+            let (x, w) = (values(m * k), values(n * k));
+            // Several copies, so that the weights come from memory as they do in a model.
+            let weights: Vec<_> = (0..(100_000_000 / (n * k)).clamp(1, 40))
+                .map(|_| PackedMatrix::from_rows(precision, n, k, &w))
+                .collect();
+            let mut out = vec![0.0; m * n];
+            let best = best_of(10, || {
+                for weights in &weights {
+                    multiply(black_box(&x), m, weights, &mut out, Activation::Identity);
+                }
+            });
+            let bytes: usize = weights.iter().map(PackedMatrix::num_bytes).sum();
+            println!(
+                "{precision:?} {m}×{k}×{n}: {:.1} µs, {:.1} GB/s",
+                best.as_secs_f64() * 1e6 / weights.len() as f64,
+                bytes as f64 / best.as_secs_f64() / 1e9
+            );
+        }
+    }
+}
+
+fn attention() {
+    let full = |heads, head_dim| AttentionShape {
+        q_heads: heads,
+        kv_heads: heads,
+        head_dim,
+        scale: (head_dim as f32).sqrt().recip(),
+    };
+    let grouped = AttentionShape {
+        q_heads: 9,
+        kv_heads: 3,
+        ..full(9, 64)
+    };
+    let causal = Mask::Causal { offset: 0 };
+    for (name, shape, batch, n_q, n_k, mask) in [
+        ("SigLIP base", full(12, 64), 1, 1024, 1024, Mask::Full),
+        (
+            "SigLIP base, 17 tiles",
+            full(12, 64),
+            17,
+            1024,
+            1024,
+            Mask::Full,
+        ),
+        ("SigLIP so400m", full(16, 72), 1, 729, 729, Mask::Full),
+        ("prefill", grouped, 1, 1139, 1139, causal),
+        ("decode", grouped, 1, 1, 1139, Mask::Full),
+        ("decode, long", grouped, 1, 1, 16384, Mask::Full),
+    ] {
+        let width = shape.q_heads * shape.head_dim;
+        let kv_width = shape.kv_heads * shape.head_dim;
+        let stride = width + 2 * kv_width;
+        let (q, kv) = (values(batch * n_q * stride), values(batch * n_k * stride));
+        let mut out = vec![0.0; batch * n_q * width];
+        let half = if matches!(mask, Mask::Causal { .. }) {
+            0.5
+        } else {
+            1.0
+        };
+        let operations = half * 4.0 * (batch * n_q * n_k * width) as f64;
+        for inner in [Inner::F32, Inner::Bf16] {
+            let precision = if inner == Inner::F32 {
+                Precision::F32
+            } else {
+                Precision::Bf16
+            };
+            let (mut peak, mut rate) = (0.0_f64, 0.0_f64);
+            let tries = (1e10 / operations).clamp(3.0, 200.0) as usize;
+            for _ in 0..4 {
+                peak = peak.max(operations_per_second(Isa::detect(), precision, 3));
+                let best = best_of(tries, || {
+                    attention_with(
+                        Isa::detect(),
+                        inner,
+                        &shape,
+                        batch,
+                        Rows::strided(black_box(&q), batch * n_q, width, stride),
+                        Rows::strided(&kv[width..], batch * n_k, kv_width, stride),
+                        Rows::strided(&kv[width + kv_width..], batch * n_k, kv_width, stride),
+                        mask,
+                        RowsMut::new(&mut out, batch * n_q, width),
+                    );
+                });
+                rate = rate.max(operations / best.as_secs_f64());
+            }
+            println!(
+                "attention {inner:?} {name}: {:.3} ms, {:.0} of {:.0} Gop/s, {:.0} %",
+                operations / rate * 1e3,
+                rate / 1e9,
+                peak / 1e9,
+                100.0 * rate / peak
+            );
+        }
+    }
+}
+
+fn rows() {
+    let (m, n) = (1024, 768);
+    let x = values(m * n);
+    let (weight, mut out, mut wide) = (values(n), values(m * n), values(m * 3072));
+    let layer = best_of(100, || {
+        norm::layer_norm(
+            Rows::new(&x, m, n),
+            &weight,
+            &weight,
+            1e-6,
+            RowsMut::new(&mut out, m, n),
+        );
+    });
+    let rms = best_of(100, || {
+        norm::rms_norm(
+            Rows::new(&x, m, n),
+            &weight,
+            1e-6,
+            RowsMut::new(&mut out, m, n),
+        );
+    });
+    let gelu = best_of(100, || activation::gelu_tanh(black_box(&mut wide)));
+    println!("{m}×{n}: layer norm {layer:?}, RMS norm {rms:?}; GELU of {m}×3072 {gelu:?}");
+}
+
+fn search() {
+    let query = values(20 * 128);
+    let page: Vec<half::f16> = values(1088 * 128)
+        .into_iter()
+        .map(half::f16::from_f32)
+        .collect();
+    let pages: Vec<Vec<half::f16>> = (0..500).map(|_| page.clone()).collect();
+    let pages: Vec<&[half::f16]> = pages.iter().map(Vec::as_slice).collect();
+    let best = best_of(10, || {
+        black_box(maxsim::maxsim_many(Rows::new(&query, 20, 128), &pages));
+    });
+    println!(
+        "MaxSim, 20 query rows, 10 000 pages of 1088 × 128: {:.0} ms",
+        best.as_secs_f64() * 20e3
+    );
+}

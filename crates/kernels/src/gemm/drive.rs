@@ -1,0 +1,335 @@
+//! Cuts products into jobs and walks the caches.
+//!
+//! A job is a block of rows times a run of panels. Inside it one panel at a time (one block of the shared
+//! dimension of it, where the panel is long) stays in the second level of cache while the rows of the block
+//! pass by six at a time. With few rows a job is a run of panels, so that the weights are read once, spread
+//! over the threads.
+
+#![expect(unsafe_code, reason = "tiles read and write behind raw pointers")]
+
+use std::ops::Range;
+
+use crate::gemm::{PackedMatrix, Precision, Product};
+use crate::memory::{LINE, with_scratch};
+use crate::micro::{Finish, Tile};
+use crate::parallel::{self, SharedMut};
+use crate::rows::Rows;
+use crate::simd::{Kernels, MAX_PANEL_WIDTH, MAX_TILE_ROWS};
+
+/// Steps of the shared dimension in a block: 1024 steps of a 64-wide panel are 256 KiB.
+const BLOCK_WORDS: usize = 1024;
+/// Rows in a block, about.
+const BLOCK_ROWS: usize = 144;
+/// Jobs for each thread: enough that one slow thread does not hold up the others.
+const JOBS_PER_THREAD: usize = 4;
+
+/// The left operand of a product, as words.
+#[derive(Clone, Copy)]
+struct Operand<'a> {
+    /// Row `r` starts at `words + r · stride`.
+    words: *const u32,
+    stride: usize,
+    /// int8: the scale of each row.
+    scales: &'a [f32],
+}
+
+/// What several jobs need of a product.
+struct Task<'a> {
+    weights: &'a PackedMatrix,
+    product: &'a Product<'a>,
+    out: SharedMut<f32>,
+    out_stride: usize,
+}
+
+pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Product<'_>]) {
+    let num_rows = x.num_rows();
+    if num_rows == 0 {
+        return;
+    }
+    let outs: Vec<_> = products
+        .iter_mut()
+        .map(|product| {
+            (
+                SharedMut::new(product.out.as_mut_ptr()),
+                product.out.stride(),
+            )
+        })
+        .collect();
+    let tasks: Vec<Task<'_>> = products
+        .iter()
+        .zip(outs)
+        .map(|(product, (out, out_stride))| Task {
+            weights: product.weights,
+            product,
+            out,
+            out_stride,
+        })
+        .collect();
+
+    let nanos: u64 = tasks
+        .iter()
+        .map(|task| estimate(num_rows, task.weights))
+        .sum();
+    let threads = if nanos < parallel::MIN_PARALLEL_NANOS {
+        1
+    } else {
+        parallel::num_threads()
+    };
+    let wanted = if threads == 1 {
+        1
+    } else {
+        threads * JOBS_PER_THREAD
+    };
+    let row_blocks = blocks_of(num_rows, BLOCK_ROWS, kernels.tile_rows, threads);
+
+    if row_blocks.len() >= wanted {
+        parallel::for_each(row_blocks.len(), nanos, |job| {
+            let rows = row_blocks[job].clone();
+            with_operands(kernels, x.slice(rows.clone()), &tasks, |operands| {
+                for (task, operand) in tasks.iter().zip(operands) {
+                    let panels = 0..task.weights.num_panels(kernels);
+                    multiply(kernels, task, *operand, rows.clone(), panels);
+                }
+            });
+        });
+        return;
+    }
+
+    // Few rows: they are narrowed here, once, and the panels are shared out.
+    let runs_wanted = wanted.div_ceil(row_blocks.len());
+    let panels_of = |task: &Task<'_>| task.weights.num_panels(kernels);
+    let all_panels: usize = tasks.iter().map(panels_of).sum();
+    let panels_at_once = (all_panels / runs_wanted).max(1);
+    let mut jobs = Vec::new();
+    for (index, task) in tasks.iter().enumerate() {
+        for first in (0..panels_of(task)).step_by(panels_at_once) {
+            let panels = first..(first + panels_at_once).min(panels_of(task));
+            for rows in &row_blocks {
+                jobs.push((index, rows.clone(), panels.clone()));
+            }
+        }
+    }
+    with_operands(kernels, x, &tasks, |operands| {
+        let operands: Vec<_> = operands
+            .iter()
+            .map(|operand| {
+                (
+                    SharedMut::new(operand.words.cast_mut()),
+                    operand.stride,
+                    operand.scales,
+                )
+            })
+            .collect();
+        parallel::for_each(jobs.len(), nanos, |job| {
+            let (index, rows, panels) = jobs[job].clone();
+            let (words, stride, scales) = operands[index];
+            let operand = Operand {
+                words: words.get().cast_const().wrapping_add(rows.start * stride),
+                stride,
+                scales: if scales.is_empty() {
+                    scales
+                } else {
+                    &scales[rows.clone()]
+                },
+            };
+            multiply(kernels, &tasks[index], operand, rows, panels);
+        });
+    });
+}
+
+/// Nanoseconds on one thread, roughly: the greater of arithmetic and reading the weights.
+fn estimate(num_rows: usize, weights: &PackedMatrix) -> u64 {
+    let products = (num_rows * weights.words() * weights.out_features()) as u64;
+    products / 100 + weights.num_bytes() as u64 / 20
+}
+
+/// Cuts `count` rows into blocks of about `size`, as equal as whole tiles allow and, where there are several,
+/// a multiple of the number of threads.
+fn blocks_of(count: usize, size: usize, tile: usize, threads: usize) -> Vec<Range<usize>> {
+    let mut blocks = count.div_ceil(size);
+    if blocks > 1 {
+        blocks = blocks.next_multiple_of(threads).min(count.div_ceil(tile));
+    }
+    split(count, blocks).collect()
+}
+
+/// Cuts `0..count` into `parts` ranges whose lengths differ by at most one.
+pub(crate) fn split(count: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
+    let (length, longer) = (count / parts.max(1), count % parts.max(1));
+    (0..parts).map(move |part| {
+        let start = part * length + part.min(longer);
+        start..start + length + usize::from(part < longer)
+    })
+}
+
+/// Narrows `x` to every precision the tasks want and hands over one operand for each task.
+fn with_operands<R>(
+    kernels: &Kernels,
+    x: Rows<'_>,
+    tasks: &[Task<'_>],
+    work: impl FnOnce(&[Operand<'_>]) -> R,
+) -> R {
+    let wants = |precision| {
+        tasks
+            .iter()
+            .any(|task| task.weights.precision() == precision)
+    };
+    let stride_of = |precision: Precision| {
+        let stride = precision.words(x.num_cols()).next_multiple_of(LINE);
+        // Rows a multiple of 4 KiB apart would fall into the same few cache lines.
+        if stride.is_multiple_of(1024) {
+            stride + LINE
+        } else {
+            stride
+        }
+    };
+    let size_of = |precision| {
+        if wants(precision) {
+            x.num_rows() * stride_of(precision)
+        } else {
+            0
+        }
+    };
+    let scales = if wants(Precision::Int8) {
+        x.num_rows()
+    } else {
+        0
+    };
+    with_scratch(
+        size_of(Precision::Bf16) + size_of(Precision::Int8) + scales,
+        |scratch| {
+            let (brains, scratch) = scratch.split_at_mut(size_of(Precision::Bf16));
+            let (bytes, scales) = scratch.split_at_mut(size_of(Precision::Int8));
+            let scales: &mut [f32] = bytemuck::cast_slice_mut(scales);
+            if !brains.is_empty() {
+                let words = Precision::Bf16.words(x.num_cols());
+                for (row, out) in brains
+                    .chunks_exact_mut(stride_of(Precision::Bf16))
+                    .enumerate()
+                {
+                    (kernels.narrow_bf16)(x.row(row), &mut out[..words]);
+                }
+            }
+            if !bytes.is_empty() {
+                let words = Precision::Int8.words(x.num_cols());
+                for (row, out) in bytes
+                    .chunks_exact_mut(stride_of(Precision::Int8))
+                    .enumerate()
+                {
+                    scales[row] =
+                        (kernels.narrow_bytes)(x.row(row), kernels.byte_offset, &mut out[..words]);
+                }
+            } else {
+                scales.fill(f32::NAN);
+            }
+            let operands: Vec<_> = tasks
+                .iter()
+                .map(|task| match task.weights.precision() {
+                    Precision::F32 => Operand {
+                        words: x.as_ptr().cast(),
+                        stride: x.stride(),
+                        scales: &[],
+                    },
+                    Precision::Bf16 => Operand {
+                        words: brains.as_ptr(),
+                        stride: stride_of(Precision::Bf16),
+                        scales: &[],
+                    },
+                    Precision::Int8 => Operand {
+                        words: bytes.as_ptr(),
+                        stride: stride_of(Precision::Int8),
+                        scales,
+                    },
+                })
+                .collect();
+            work(&operands)
+        },
+    )
+}
+
+/// Multiplies the rows of `operand`, which are `rows` of the output, with a run of panels.
+fn multiply(
+    kernels: &Kernels,
+    task: &Task<'_>,
+    operand: Operand<'_>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+) {
+    let weights = task.weights;
+    let (words, precision) = (weights.words(), weights.precision());
+    let tiles = precision.tiles(kernels);
+    let finish = match precision {
+        Precision::Int8 => kernels.finish_integers,
+        Precision::F32 | Precision::Bf16 => kernels.finish_floats,
+    };
+    let num_blocks = words.div_ceil(BLOCK_WORDS).max(1);
+    let num_tiles = rows.len().div_ceil(kernels.tile_rows);
+    // Sums wait in memory only where the shared dimension is cut; otherwise each tile is finished at once.
+    let waiting_rows = if num_blocks > 1 {
+        rows.len()
+    } else {
+        MAX_TILE_ROWS
+    };
+    with_scratch(waiting_rows * MAX_PANEL_WIDTH, |sums| {
+        for panel in panels {
+            let width = weights.panel_width(kernels, panel);
+            let first_column = panel * kernels.panel_width;
+            let columns = width.min(weights.out_features() - first_column);
+            let steps = weights.panel(kernels, panel);
+            let bias = task
+                .product
+                .bias
+                .map(|bias| &bias[first_column..first_column + columns]);
+            let (column_scales, compensation) = weights.scales_from(first_column);
+            for (block, range) in split(words, num_blocks).enumerate() {
+                for tile_rows in split(rows.len(), num_tiles) {
+                    let at = if num_blocks > 1 {
+                        tile_rows.start * MAX_PANEL_WIDTH
+                    } else {
+                        0
+                    };
+                    let sums = &mut sums[at..at + tile_rows.len() * MAX_PANEL_WIDTH];
+                    let tile = Kernels::tile(tiles, tile_rows.len(), width / kernels.lanes);
+                    // SAFETY: the tile's rows are rows of the operand, whose words reach to `range.end`; the
+                    // panel has `width` words in each of its steps; the sums were cut to the tile's rows.
+                    unsafe {
+                        tile(&Tile {
+                            words: range.len(),
+                            left: operand
+                                .words
+                                .add(tile_rows.start * operand.stride + range.start),
+                            left_stride: operand.stride,
+                            right: steps[range.start * width..range.end * width].as_ptr(),
+                            right_stride: width,
+                            sums: sums.as_mut_ptr(),
+                            sums_stride: MAX_PANEL_WIDTH,
+                            accumulate: block > 0,
+                        });
+                    }
+                    if block + 1 < num_blocks {
+                        continue;
+                    }
+                    let row = rows.start + tile_rows.start;
+                    // SAFETY: `check` compared the output's shape with the rows and the features; these rows
+                    // and columns of it belong to this job alone.
+                    unsafe {
+                        finish(&Finish {
+                            sums: sums.as_ptr(),
+                            sums_stride: MAX_PANEL_WIDTH,
+                            rows: tile_rows.len(),
+                            columns,
+                            out: task.out.get().add(row * task.out_stride + first_column),
+                            out_stride: task.out_stride,
+                            bias,
+                            row_scales: operand.scales.get(tile_rows.clone()).unwrap_or(&[]),
+                            column_scales,
+                            compensation,
+                            activation: task.product.activation,
+                            write: task.product.write,
+                        });
+                    }
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,114 @@
+//! Products with packed weights: `out = act(x · Wᵀ + bias)`.
+//!
+//! Weights are packed once, when they are loaded ([`PackedMatrix`]); activations arrive as `f32` and are
+//! narrowed to the precision of the weights once for a whole group of products. Sums are `f32` (`i32` for
+//! int8) and run over the shared dimension from the first value to the last in one chain, whatever the
+//! number of rows: a row of a batch is bit-identical to the same row alone.
+
+mod drive;
+mod packed;
+
+use crate::isa::Isa;
+use crate::rows::{Rows, RowsMut};
+use crate::simd::Kernels;
+
+pub(crate) use drive::split;
+pub use packed::PackedMatrix;
+
+/// The type in which weights are kept and multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// `f32` weights and activations.
+    F32,
+    /// bfloat16 weights and activations, both rounded to nearest even; `f32` sums. Values too small for a
+    /// normal number may count as zero.
+    Bf16,
+    /// 8-bit integers: weights symmetric per output feature, activations symmetric per row; exact `i32`
+    /// sums, scaled in `f32`. A row of activations that holds an infinity or NaN gives NaN.
+    Int8,
+}
+
+/// What is applied to a result before it is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    Identity,
+    /// `0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³)))`.
+    GeluTanh,
+    /// `x / (1 + exp(-x))`.
+    Silu,
+}
+
+/// How a result reaches the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Write {
+    /// `out = result`.
+    #[default]
+    Store,
+    /// `out += result`: a residual, or a low-rank addition.
+    Add,
+}
+
+/// One product of a group: the weights and what happens to the result.
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// The weights, `(out_features, in_features)`.
+    pub weights: &'a PackedMatrix,
+    /// Added to every row, `out_features` values.
+    pub bias: Option<&'a [f32]>,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Whether the result replaces the output or is added to it.
+    pub write: Write,
+    /// `(rows of x, out_features)`, any stride.
+    pub out: RowsMut<'a>,
+}
+
+/// `out[r] (=|+=) activation(x[r] · Wᵀ + bias)`.
+///
+/// # Panics
+/// If the shapes do not fit together.
+pub fn matmul(x: Rows<'_>, product: Product<'_>) {
+    matmul_group(x, &mut [product]);
+}
+
+/// Several products of the same `x` (q, k and v; gate and up; the first halves of adapters): `x` is narrowed
+/// once and all of them run in one parallel region.
+///
+/// # Panics
+/// If the shapes do not fit together, or if the weights were packed for different instruction sets.
+pub fn matmul_group(x: Rows<'_>, products: &mut [Product<'_>]) {
+    let Some(first) = products.first() else {
+        return;
+    };
+    let isa = first.weights.isa();
+    products.iter().for_each(|product| check(x, product, isa));
+    drive::run(Kernels::of(isa), x, products);
+}
+
+fn check(x: Rows<'_>, product: &Product<'_>, isa: Isa) {
+    let weights = product.weights;
+    assert_eq!(
+        weights.isa(),
+        isa,
+        "weights packed for different instruction sets is a bug"
+    );
+    assert_eq!(
+        x.num_cols(),
+        weights.in_features(),
+        "an input of another width than the weights is a bug"
+    );
+    assert_eq!(
+        (product.out.num_rows(), product.out.num_cols()),
+        (x.num_rows(), weights.out_features()),
+        "an output of another shape than the product is a bug"
+    );
+    if let Some(bias) = product.bias {
+        assert_eq!(
+            bias.len(),
+            weights.out_features(),
+            "a bias of another length than the output is a bug"
+        );
+    }
+}

@@ -1,0 +1,331 @@
+//! Weights in the layout the tiles read.
+//!
+//! Output features are cut into panels of the instruction set's width (64 for AVX-512), the last one padded
+//! to whole vectors. Inside a panel the weights are interleaved by step of the shared dimension, see
+//! [`crate::pack`]. bfloat16 goes two and int8 four to a step, padded with zeros.
+
+#![expect(unsafe_code, reason = "panels are packed behind raw pointers")]
+
+use std::ops::Range;
+
+use crate::gemm::Precision;
+use crate::isa::Isa;
+use crate::memory::Buffer;
+use crate::pack::Panel;
+use crate::simd::Kernels;
+use crate::simd::table::Tiles;
+
+/// Values that `fill` is asked for at a time, about: 256 KiB.
+const BLOCK_VALUES: usize = 65_536;
+
+/// Weights of a linear layer, `(out_features, in_features)`, packed for one instruction set.
+pub struct PackedMatrix {
+    isa: Isa,
+    precision: Precision,
+    out_features: usize,
+    in_features: usize,
+    panels: Buffer,
+    /// int8: the scale of every output feature, padded to whole vectors.
+    scales: Vec<f32>,
+    /// int8: what the offset of the activations adds to every output feature, padded to whole vectors.
+    compensation: Vec<u32>,
+}
+
+impl PackedMatrix {
+    /// Packs weights that arrive in pieces: `fill` is asked for consecutive ranges of output rows, from the
+    /// first to the last, each range once, and writes them row-major (`range.len() × in_features`). The
+    /// buffer is a few hundred kilobytes (never less than one panel of rows), so that loading never holds two
+    /// copies.
+    ///
+    /// # Errors
+    /// The first error of `fill`.
+    pub fn pack<E>(
+        precision: Precision,
+        out_features: usize,
+        in_features: usize,
+        fill: impl FnMut(Range<usize>, &mut [f32]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        Self::pack_with(Isa::detect(), precision, out_features, in_features, fill)
+    }
+
+    /// [`PackedMatrix::pack`] for a given instruction set.
+    ///
+    /// # Errors
+    /// The first error of `fill`.
+    ///
+    /// # Panics
+    /// If the running machine does not have the instruction set.
+    pub fn pack_with<E>(
+        isa: Isa,
+        precision: Precision,
+        out_features: usize,
+        in_features: usize,
+        mut fill: impl FnMut(Range<usize>, &mut [f32]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let kernels = Kernels::of(isa);
+        let words = precision.words(in_features);
+        let padded = out_features.next_multiple_of(kernels.lanes);
+        let mut packed = Self {
+            isa,
+            precision,
+            out_features,
+            in_features,
+            panels: Buffer::zeroed(padded * words),
+            scales: Vec::new(),
+            compensation: Vec::new(),
+        };
+        if precision == Precision::Int8 {
+            packed.scales = vec![0.0; padded];
+            packed.compensation = vec![0; padded];
+        }
+        let width = kernels.panel_width;
+        let panels_at_once = (BLOCK_VALUES / (width * in_features).max(1)).max(1);
+        let rows_at_once = (panels_at_once * width).min(out_features);
+        let mut rows = vec![0.0; rows_at_once * in_features];
+        let mut narrow = vec![
+            0;
+            if precision == Precision::F32 {
+                0
+            } else {
+                width * words
+            }
+        ];
+        for first in (0..out_features).step_by(rows_at_once.max(1)) {
+            let range = first..(first + rows_at_once).min(out_features);
+            let rows = &mut rows[..range.len() * in_features];
+            fill(range.clone(), rows)?;
+            for panel in range.clone().step_by(width) {
+                let count = (range.end - panel).min(width);
+                let rows = &rows[(panel - first) * in_features..][..count * in_features];
+                packed.pack_panel(kernels, panel / width, count, rows, &mut narrow);
+            }
+        }
+        Ok(packed)
+    }
+
+    /// Packs `rows`, row-major `out_features × in_features`.
+    ///
+    /// # Panics
+    /// If `rows` has another length.
+    pub fn from_rows(
+        precision: Precision,
+        out_features: usize,
+        in_features: usize,
+        rows: &[f32],
+    ) -> Self {
+        Self::from_rows_with(Isa::detect(), precision, out_features, in_features, rows)
+    }
+
+    /// [`PackedMatrix::from_rows`] for a given instruction set.
+    ///
+    /// # Panics
+    /// If `rows` has another length or the running machine does not have the instruction set.
+    pub fn from_rows_with(
+        isa: Isa,
+        precision: Precision,
+        out_features: usize,
+        in_features: usize,
+        rows: &[f32],
+    ) -> Self {
+        assert_eq!(
+            rows.len(),
+            out_features * in_features,
+            "weights of another size than stated is a bug"
+        );
+        let packed = Self::pack_with(
+            isa,
+            precision,
+            out_features,
+            in_features,
+            |range, buffer| {
+                buffer.copy_from_slice(&rows[range.start * in_features..range.end * in_features]);
+                Ok::<(), std::convert::Infallible>(())
+            },
+        );
+        match packed {
+            Ok(packed) => packed,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Packs `count` rows as panel `panel`.
+    fn pack_panel(
+        &mut self,
+        kernels: &Kernels,
+        panel: usize,
+        count: usize,
+        rows: &[f32],
+        narrow: &mut [u32],
+    ) {
+        let words = self.words();
+        let first = panel * kernels.panel_width;
+        let from: &[u32] = if self.precision == Precision::F32 {
+            bytemuck::cast_slice(rows)
+        } else {
+            for row in 0..count {
+                let values = &rows[row * self.in_features..(row + 1) * self.in_features];
+                let out = &mut narrow[row * words..(row + 1) * words];
+                if self.precision == Precision::Bf16 {
+                    (kernels.narrow_bf16)(values, out);
+                } else {
+                    self.scales[first + row] = (kernels.narrow_bytes)(values, 0, out);
+                    let bytes: &[i8] = bytemuck::cast_slice(out);
+                    let sum: i32 = bytes.iter().map(|&byte| i32::from(byte)).sum();
+                    self.compensation[first + row] = sum.wrapping_mul(kernels.byte_offset) as u32;
+                }
+            }
+            narrow
+        };
+        assert!(
+            from.len() >= count * words,
+            "a panel of fewer rows than stated is a bug"
+        );
+        let width = self.panel_width(kernels, panel);
+        let to = &mut self.panels.words_mut()[first * words..][..width * words];
+        // SAFETY: both lengths were just checked against the shapes given.
+        unsafe {
+            (kernels.pack_panel)(&Panel {
+                from: from.as_ptr(),
+                from_stride: words,
+                rows: count,
+                words,
+                to: to.as_mut_ptr(),
+                width,
+            });
+        }
+    }
+
+    /// Number of values a product gives for each row.
+    pub fn out_features(&self) -> usize {
+        self.out_features
+    }
+
+    /// Number of values a product takes from each row.
+    pub fn in_features(&self) -> usize {
+        self.in_features
+    }
+
+    /// The type of the weights.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The instruction set the weights are packed for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Memory held by the weights and their scales.
+    pub fn num_bytes(&self) -> usize {
+        size_of_val(self.panels.words())
+            + size_of_val(self.scales.as_slice())
+            + size_of_val(self.compensation.as_slice())
+    }
+
+    /// Writes the weights of output feature `row`, widened to `f32`: an embedding looked up in a table that
+    /// is also the last layer.
+    ///
+    /// # Panics
+    /// If there is no such row or `out` is not `in_features` long.
+    pub fn unpack_row(&self, row: usize, out: &mut [f32]) {
+        assert!(
+            row < self.out_features,
+            "row {row} of {} is a bug",
+            self.out_features
+        );
+        assert_eq!(
+            out.len(),
+            self.in_features,
+            "a row of another length is a bug"
+        );
+        let kernels = Kernels::of(self.isa);
+        let panel = row / kernels.panel_width;
+        let width = self.panel_width(kernels, panel);
+        let column = row % kernels.panel_width;
+        let words = self.panel(kernels, panel)[column..].iter().step_by(width);
+        match self.precision {
+            Precision::F32 => {
+                for (out, &word) in out.iter_mut().zip(words) {
+                    *out = f32::from_bits(word);
+                }
+            }
+            Precision::Bf16 => {
+                for (out, &word) in out.chunks_mut(2).zip(words) {
+                    let pair = [
+                        f32::from_bits(word << 16),
+                        f32::from_bits(word & 0xFFFF_0000),
+                    ];
+                    out.copy_from_slice(&pair[..out.len()]);
+                }
+            }
+            Precision::Int8 => {
+                for (out, &word) in out.chunks_mut(4).zip(words) {
+                    for (out, byte) in out.iter_mut().zip(word.to_ne_bytes()) {
+                        *out = f32::from(byte as i8) * self.scales[row];
+                    }
+                }
+            }
+        }
+    }
+
+    /// Steps of the shared dimension.
+    pub(super) fn words(&self) -> usize {
+        self.precision.words(self.in_features)
+    }
+
+    pub(super) fn num_panels(&self, kernels: &Kernels) -> usize {
+        self.out_features.div_ceil(kernels.panel_width)
+    }
+
+    /// Width of a panel in words, whole vectors.
+    pub(super) fn panel_width(&self, kernels: &Kernels, panel: usize) -> usize {
+        let rest = self.out_features - panel * kernels.panel_width;
+        rest.min(kernels.panel_width)
+            .next_multiple_of(kernels.lanes)
+    }
+
+    /// The words of a panel.
+    pub(super) fn panel(&self, kernels: &Kernels, panel: usize) -> &[u32] {
+        let start = panel * kernels.panel_width * self.words();
+        &self.panels.words()[start..][..self.panel_width(kernels, panel) * self.words()]
+    }
+
+    /// Scales and compensation from output feature `first` on; empty unless int8.
+    pub(super) fn scales_from(&self, first: usize) -> (&[f32], &[u32]) {
+        match self.precision {
+            Precision::Int8 => (&self.scales[first..], &self.compensation[first..]),
+            Precision::F32 | Precision::Bf16 => (&[], &[]),
+        }
+    }
+}
+
+impl std::fmt::Debug for PackedMatrix {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("PackedMatrix")
+            .field("isa", &self.isa)
+            .field("precision", &self.precision)
+            .field("out_features", &self.out_features)
+            .field("in_features", &self.in_features)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Precision {
+    /// Steps of a shared dimension of `values` values.
+    pub(crate) fn words(self, values: usize) -> usize {
+        match self {
+            Self::F32 => values,
+            Self::Bf16 => values.div_ceil(2),
+            Self::Int8 => values.div_ceil(4),
+        }
+    }
+
+    pub(crate) fn tiles(self, kernels: &Kernels) -> &Tiles {
+        match self {
+            Self::F32 => &kernels.tiles_f32,
+            Self::Bf16 => &kernels.tiles_bf16,
+            Self::Int8 => &kernels.tiles_bytes,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The inner kernels of every product: a tile of sums held in registers, and what happens to it afterwards.
+//!
+//! One tile serves weights in `f32`, bfloat16 and bytes, attention and `MaxSim`: both operands are read as
+//! 32-bit words ([`crate::simd::Simd`]), the left one broadcast word by word from rows, the right one in
+//! vectors from a panel. The sums of one output element form a single chain from the first word to the last,
+//! carried through memory when the shared dimension is cut into blocks, so the size of the tile and of the
+//! blocks never changes a bit of the result.
+
+#![expect(unsafe_code, reason = "tiles read and write behind raw pointers")]
+
+use crate::gemm::{Activation, Write};
+use crate::simd::Simd;
+use crate::vector;
+
+/// The operands of one tile. All distances are in words.
+pub(crate) struct Tile {
+    /// Length of the shared dimension.
+    pub(crate) words: usize,
+    /// Row `r` of the left operand starts at `left + r · left_stride`.
+    pub(crate) left: *const u32,
+    pub(crate) left_stride: usize,
+    /// Step `k` of the panel starts at `right + k · right_stride`.
+    pub(crate) right: *const u32,
+    pub(crate) right_stride: usize,
+    /// Row `r` of the sums starts at `sums + r · sums_stride`.
+    pub(crate) sums: *mut u32,
+    pub(crate) sums_stride: usize,
+    /// Whether to go on from the sums in memory instead of zero.
+    pub(crate) accumulate: bool,
+}
+
+/// The multiplication of a kind of word.
+pub(crate) trait Dot<S: Simd> {
+    fn step(s: S, sum: S::W, left: S::W, right: S::W) -> S::W;
+}
+
+/// Words are `f32`.
+pub(crate) struct Floats;
+/// Words are pairs of bfloat16, sums `f32`.
+pub(crate) struct Brains;
+/// Words are four bytes, sums `i32`.
+pub(crate) struct Bytes;
+
+impl<S: Simd> Dot<S> for Floats {
+    #[inline(always)]
+    fn step(s: S, sum: S::W, left: S::W, right: S::W) -> S::W {
+        s.words(s.mul_add(s.floats(left), s.floats(right), s.floats(sum)))
+    }
+}
+
+impl<S: Simd> Dot<S> for Brains {
+    #[inline(always)]
+    fn step(s: S, sum: S::W, left: S::W, right: S::W) -> S::W {
+        s.words(s.dot_bf16(s.floats(sum), left, right))
+    }
+}
+
+impl<S: Simd> Dot<S> for Bytes {
+    #[inline(always)]
+    fn step(s: S, sum: S::W, left: S::W, right: S::W) -> S::W {
+        s.dot_bytes(sum, left, right)
+    }
+}
+
+/// `sums[r][c] (=|+=) Σ_k left[r][k] · right[k][c]` for `ROWS` rows and `VECTORS · LANES` columns.
+///
+/// # Safety
+/// The `ROWS × words` words of the left operand and the `words × VECTORS · LANES` words of the right one must
+/// be readable, the `ROWS × VECTORS · LANES` sums writable, and initialised when `accumulate` is set.
+#[inline(always)]
+pub(crate) unsafe fn tile<S: Simd, D: Dot<S>, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    tile: &Tile,
+) {
+    let mut sums = [[s.zero_words(); VECTORS]; ROWS];
+    if tile.accumulate {
+        for (row, sums) in sums.iter_mut().enumerate() {
+            for (vector, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller vouches for the sums.
+                *sum = unsafe {
+                    s.load_words(tile.sums.add(row * tile.sums_stride + vector * S::LANES))
+                };
+            }
+        }
+    }
+    let (mut left, mut right) = (tile.left, tile.right);
+    let (left_stride, right_stride) = (tile.left_stride, tile.right_stride);
+    for _ in 0..tile.words {
+        let mut columns = [s.zero_words(); VECTORS];
+        for (vector, column) in columns.iter_mut().enumerate() {
+            // SAFETY: the caller vouches for the panel.
+            *column = unsafe { s.load_words(right.add(vector * S::LANES)) };
+        }
+        for (row, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller vouches for the rows.
+            let value = s.splat_word(unsafe { *left.add(row * left_stride) });
+            for (sum, column) in sums.iter_mut().zip(columns) {
+                *sum = D::step(s, *sum, value, column);
+            }
+        }
+        // The last step leaves both pointers past their operand, where they are not read.
+        left = left.wrapping_add(1);
+        right = right.wrapping_add(right_stride);
+    }
+    for (row, sums) in sums.iter().enumerate() {
+        for (vector, &sum) in sums.iter().enumerate() {
+            // SAFETY: the caller vouches for the sums.
+            unsafe {
+                s.store_words(
+                    sum,
+                    tile.sums.add(row * tile.sums_stride + vector * S::LANES),
+                )
+            };
+        }
+    }
+}
+
+/// What turns a tile of sums into output.
+pub(crate) struct Finish<'a> {
+    pub(crate) sums: *const u32,
+    pub(crate) sums_stride: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) out: *mut f32,
+    pub(crate) out_stride: usize,
+    /// One for each column.
+    pub(crate) bias: Option<&'a [f32]>,
+    /// Integer sums only: the scale of each row.
+    pub(crate) row_scales: &'a [f32],
+    /// Integer sums only: the scale of each column, padded to whole vectors.
+    pub(crate) column_scales: &'a [f32],
+    /// Integer sums only: what the offset of the left operand added to each column, padded to whole vectors.
+    pub(crate) compensation: &'a [u32],
+    pub(crate) activation: Activation,
+    pub(crate) write: Write,
+}
+
+/// Scales integer sums, adds the bias, applies the activation and writes.
+///
+/// # Safety
+/// The sums must be readable in whole vectors, the output writable for `rows × columns`.
+#[inline(always)]
+pub(crate) unsafe fn finish<S: Simd, const INTEGERS: bool>(s: S, finish: &Finish<'_>) {
+    // SAFETY: the caller vouches for the places named in `finish`.
+    unsafe {
+        match finish.activation {
+            Activation::Identity => finish_rows::<S, INTEGERS>(s, finish, |value| value),
+            Activation::GeluTanh => {
+                finish_rows::<S, INTEGERS>(s, finish, |value| vector::gelu_tanh_vector(s, value));
+            }
+            Activation::Silu => {
+                finish_rows::<S, INTEGERS>(s, finish, |value| vector::silu_vector(s, value));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn finish_rows<S: Simd, const INTEGERS: bool>(
+    s: S,
+    finish: &Finish<'_>,
+    activation: impl Fn(S::F) -> S::F,
+) {
+    for row in 0..finish.rows {
+        let row_scale = if INTEGERS {
+            s.splat(finish.row_scales[row])
+        } else {
+            s.splat(1.0)
+        };
+        // SAFETY: the caller vouches for `columns` values of output in every row.
+        let out = unsafe {
+            std::slice::from_raw_parts_mut(finish.out.add(row * finish.out_stride), finish.columns)
+        };
+        for (index, out) in out.chunks_mut(S::LANES).enumerate() {
+            let at = index * S::LANES;
+            // SAFETY: the caller vouches for whole vectors of sums.
+            let sum = unsafe { s.load_words(finish.sums.add(row * finish.sums_stride + at)) };
+            let mut value = if INTEGERS {
+                // SAFETY: the slice is cut to whole vectors by its bounds check.
+                let offset =
+                    unsafe { s.load_words(finish.compensation[at..at + S::LANES].as_ptr()) };
+                let scale = s.mul(row_scale, s.load(&finish.column_scales[at..]));
+                s.mul(s.integers_to_floats(s.sub_words(sum, offset)), scale)
+            } else {
+                s.floats(sum)
+            };
+            if out.len() == S::LANES {
+                if let Some(bias) = finish.bias {
+                    value = s.add(value, s.load(&bias[at..]));
+                }
+                value = activation(value);
+                if finish.write == Write::Add {
+                    value = s.add(value, s.load(out));
+                }
+                s.store(value, out);
+            } else {
+                if let Some(bias) = finish.bias {
+                    value = s.add(value, s.load_part(&bias[at..at + out.len()]));
+                }
+                value = activation(value);
+                if finish.write == Write::Add {
+                    value = s.add(value, s.load_part(out));
+                }
+                s.store_part(value, out);
+            }
+        }
+    }
+}

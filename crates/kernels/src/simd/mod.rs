@@ -1,0 +1,109 @@
+//! The vector machine the kernels are written for.
+//!
+//! A kernel is written once, generic over [`Simd`], and compiled once for each instruction set: the module
+//! of an instruction set implements the operations with its intrinsics and instantiates every kernel inside
+//! functions that carry its target features ([`table::kernel_table`]). A value of the implementing type is
+//! the proof that the running machine has those features; [`table::Kernels::of`] is the one place that
+//! hands out the compiled kernels, after [`crate::isa::Isa`] has looked.
+
+#![expect(unsafe_code, reason = "operations on raw tiles are unsafe by contract")]
+
+mod avx2;
+mod avx512;
+mod portable;
+pub(crate) mod table;
+
+pub(crate) use table::Kernels;
+
+/// The registers of an instruction set and what can be done with them.
+///
+/// `F` holds [`Simd::LANES`] `f32` values, `W` as many 32-bit words. A word of an operand is one `f32`, two
+/// bfloat16 or four bytes, in the order of the shared dimension.
+pub(crate) trait Simd: Copy {
+    type F: Copy;
+    type W: Copy;
+
+    const LANES: usize;
+    /// Vectors in a full panel of packed weights, at most [`MAX_PANEL_VECTORS`].
+    const PANEL_VECTORS: usize;
+    /// Rows of the largest register tile, at most [`MAX_TILE_ROWS`].
+    const TILE_ROWS: usize;
+    /// Added to activations before they are stored as bytes, because the instruction wants them unsigned.
+    const BYTE_OFFSET: i32;
+    /// The least exponent that `scale_exponent` takes; below it `exp2` gives zero.
+    const MIN_EXPONENT: f32;
+    /// Whether the machine multiplies bfloat16 faster than `f32`.
+    const FAST_BF16: bool;
+
+    fn splat(self, value: f32) -> Self::F;
+    fn load(self, from: &[f32]) -> Self::F;
+    /// The first `from.len() < LANES` values, zeros above.
+    fn load_part(self, from: &[f32]) -> Self::F;
+    fn store(self, value: Self::F, to: &mut [f32]);
+    /// The first `to.len() < LANES` values.
+    fn store_part(self, value: Self::F, to: &mut [f32]);
+
+    fn add(self, left: Self::F, right: Self::F) -> Self::F;
+    fn sub(self, left: Self::F, right: Self::F) -> Self::F;
+    fn mul(self, left: Self::F, right: Self::F) -> Self::F;
+    fn div(self, left: Self::F, right: Self::F) -> Self::F;
+    /// `left · right + addend`, rounded once where the machine can.
+    fn mul_add(self, left: Self::F, right: Self::F, addend: Self::F) -> Self::F;
+    /// The greater; `right` when either is NaN.
+    fn max(self, left: Self::F, right: Self::F) -> Self::F;
+    /// The lesser; `right` when either is NaN.
+    fn min(self, left: Self::F, right: Self::F) -> Self::F;
+    fn abs(self, value: Self::F) -> Self::F;
+    /// To the nearest integer, ties to even.
+    fn round(self, value: Self::F) -> Self::F;
+    /// `1 / value` to about one unit in the last place, for normal numbers whose inverse is normal.
+    fn reciprocal(self, value: Self::F) -> Self::F;
+    /// `value · 2^exponent` for whole exponents from `MIN_EXPONENT` to 128.
+    fn scale_exponent(self, value: Self::F, exponent: Self::F) -> Self::F;
+    fn sum(self, value: Self::F) -> f32;
+    fn greatest(self, value: Self::F) -> f32;
+
+    fn splat_word(self, word: u32) -> Self::W;
+    /// # Safety
+    /// `LANES` words must be readable at `from`.
+    unsafe fn load_words(self, from: *const u32) -> Self::W;
+    /// # Safety
+    /// `LANES` words must be writable at `to`.
+    unsafe fn store_words(self, value: Self::W, to: *mut u32);
+    fn zero_words(self) -> Self::W;
+    fn floats(self, words: Self::W) -> Self::F;
+    fn words(self, floats: Self::F) -> Self::W;
+    /// Wrapping difference of the words as integers.
+    fn sub_words(self, left: Self::W, right: Self::W) -> Self::W;
+    /// The words as signed integers, converted.
+    fn integers_to_floats(self, words: Self::W) -> Self::F;
+
+    /// `addend` plus the products of the two bfloat16 of each word.
+    fn dot_bf16(self, addend: Self::F, left: Self::W, right: Self::W) -> Self::F;
+    /// `addend` plus the products of the four bytes of each word; `left` carries `BYTE_OFFSET`, `right` is
+    /// signed and never -128.
+    fn dot_bytes(self, addend: Self::W, left: Self::W, right: Self::W) -> Self::W;
+
+    /// Rounds to bfloat16, nearest even, `LANES` of them.
+    fn store_bf16(self, value: Self::F, to: &mut [u16]);
+    /// `low | high << 16` of both values rounded to bfloat16.
+    fn pair_bf16(self, low: Self::F, high: Self::F) -> Self::W;
+    /// Whole numbers of at most 127 plus `offset`, as bytes, `LANES` of them.
+    fn store_bytes(self, value: Self::F, offset: i32, to: &mut [u8]);
+    /// `LANES` binary16 values, given as bits, widened.
+    fn load_f16(self, from: &[u16]) -> Self::F;
+
+    /// Transposes a block of `LANES × LANES` words.
+    ///
+    /// # Safety
+    /// `LANES` words must be readable at `from + r · from_stride` and writable at `to + r · to_stride` for
+    /// `r` in `0..LANES`.
+    unsafe fn transpose(self, from: *const u32, from_stride: usize, to: *mut u32, to_stride: usize);
+}
+
+/// Widest panel of any instruction set, in vectors.
+pub(crate) const MAX_PANEL_VECTORS: usize = 4;
+/// Tallest register tile of any instruction set.
+pub(crate) const MAX_TILE_ROWS: usize = 6;
+/// Widest panel of any instruction set, in words.
+pub(crate) const MAX_PANEL_WIDTH: usize = 64;

@@ -1,0 +1,225 @@
+//! The compiled kernels of one instruction set, and the macro that compiles them.
+
+use crate::isa::Isa;
+use crate::micro::{Finish, Tile};
+
+/// A register tile of so many rows and vectors, see [`crate::micro::tile`].
+pub(crate) type TileFn = unsafe fn(&Tile);
+/// Tiles by `[rows - 1][vectors - 1]`.
+pub(crate) type Tiles = [[TileFn; super::MAX_PANEL_VECTORS]; super::MAX_TILE_ROWS];
+
+/// Every kernel, compiled for one instruction set. Holding a reference is the proof that the running
+/// machine can execute them: [`Kernels::of`] is the only way to get one.
+pub(crate) struct Kernels {
+    pub(crate) lanes: usize,
+    /// Output features in a full panel.
+    pub(crate) panel_width: usize,
+    /// Rows of the largest tile.
+    pub(crate) tile_rows: usize,
+    pub(crate) byte_offset: i32,
+    pub(crate) fast_bf16: bool,
+
+    pub(crate) tiles_f32: Tiles,
+    pub(crate) tiles_bf16: Tiles,
+    pub(crate) tiles_bytes: Tiles,
+    pub(crate) finish_floats: unsafe fn(&Finish<'_>),
+    pub(crate) finish_integers: unsafe fn(&Finish<'_>),
+    pub(crate) pack_panel: unsafe fn(&crate::pack::Panel),
+
+    pub(crate) narrow_bf16: fn(&[f32], &mut [u32]),
+    pub(crate) pair_bf16: fn(&[f32], &[f32], &mut [u32]),
+    pub(crate) narrow_bytes: fn(&[f32], i32, &mut [u32]) -> f32,
+    pub(crate) widen_f16: fn(&[u16], &mut [f32]),
+
+    pub(crate) softmax: fn(&mut [f32], Option<&[f32]>) -> f32,
+    pub(crate) scale: fn(&[f32], f32, &mut [f32]),
+    pub(crate) exp: fn(&mut [f32]),
+    pub(crate) gelu_tanh: fn(&mut [f32]),
+    pub(crate) silu_mul: fn(&mut [f32], &[f32]),
+    pub(crate) layer_norm: fn(&[f32], &[f32], &[f32], f32, &mut [f32]),
+    pub(crate) rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
+    pub(crate) l2_normalize: fn(&mut [f32]),
+    pub(crate) rotate: fn(&mut [f32], &mut [f32], &[f32], &[f32]),
+    pub(crate) raise: fn(&[f32], &mut [f32]),
+}
+
+impl Kernels {
+    /// The kernels of `isa`.
+    ///
+    /// # Panics
+    /// If the running machine cannot execute them.
+    pub(crate) fn of(isa: Isa) -> &'static Self {
+        assert!(
+            isa.is_available(),
+            "running {isa} kernels on a machine without {isa} is a bug"
+        );
+        match isa {
+            Isa::Scalar => &super::portable::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &super::avx2::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => &super::avx512::KERNELS,
+            #[cfg(not(target_arch = "x86_64"))]
+            Isa::Avx2 | Isa::Avx512 => &super::portable::KERNELS,
+        }
+    }
+
+    /// The tile of `rows` rows and `vectors` vectors in `tiles`.
+    pub(crate) fn tile(tiles: &Tiles, rows: usize, vectors: usize) -> TileFn {
+        tiles[rows - 1][vectors - 1]
+    }
+}
+
+/// Compiles every kernel for the instruction set of `$simd`, whose only value is `$token`, with `$features`
+/// enabled, into a constant `KERNELS` of the calling module.
+macro_rules! kernel_table {
+    ($simd:ident, $token:expr $(, $features:literal)?) => {
+        use crate::micro::{self, Finish, Tile};
+        use crate::pack::{self, Panel};
+        use crate::simd::table::Kernels;
+        use crate::vector;
+
+        $(#[target_feature(enable = $features)])?
+        unsafe fn tile_f32<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
+            // SAFETY: the caller vouches for the places named in `tile`.
+            unsafe { micro::tile::<$simd, micro::Floats, ROWS, VECTORS>($token, tile) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn tile_bf16<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
+            // SAFETY: the caller vouches for the places named in `tile`.
+            unsafe { micro::tile::<$simd, micro::Brains, ROWS, VECTORS>($token, tile) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn tile_bytes<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
+            // SAFETY: the caller vouches for the places named in `tile`.
+            unsafe { micro::tile::<$simd, micro::Bytes, ROWS, VECTORS>($token, tile) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn finish_floats(finish: &Finish<'_>) {
+            // SAFETY: the caller vouches for the places named in `finish`.
+            unsafe { micro::finish::<$simd, false>($token, finish) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn finish_integers(finish: &Finish<'_>) {
+            // SAFETY: the caller vouches for the places named in `finish`.
+            unsafe { micro::finish::<$simd, true>($token, finish) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn pack_panel(panel: &Panel) {
+            // SAFETY: the caller vouches for the places named in `panel`.
+            unsafe { pack::pack_panel($token, panel) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn narrow_bf16(row: &[f32], out: &mut [u32]) {
+            vector::narrow_bf16($token, row, out)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn pair_bf16(low: &[f32], high: &[f32], out: &mut [u32]) {
+            vector::pair_bf16($token, low, high, out)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn narrow_bytes(row: &[f32], offset: i32, out: &mut [u32]) -> f32 {
+            vector::narrow_bytes($token, row, offset, out)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn widen_f16(from: &[u16], out: &mut [f32]) {
+            vector::widen_f16($token, from, out)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn softmax(scores: &mut [f32], bias: Option<&[f32]>) -> f32 {
+            vector::softmax($token, scores, bias)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn scale(from: &[f32], factor: f32, out: &mut [f32]) {
+            vector::scale($token, from, factor, out)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn exp(values: &mut [f32]) {
+            vector::exp($token, values)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn gelu_tanh(values: &mut [f32]) {
+            vector::gelu_tanh($token, values)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn silu_mul(gate: &mut [f32], up: &[f32]) {
+            vector::silu_mul($token, gate, up)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+            vector::layer_norm($token, x, weight, bias, eps, out)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+            vector::rms_norm($token, x, weight, eps, out)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn l2_normalize(x: &mut [f32]) {
+            vector::l2_normalize($token, x)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn rotate(low: &mut [f32], high: &mut [f32], cos: &[f32], sin: &[f32]) {
+            vector::rotate($token, low, high, cos, sin)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn raise(products: &[f32], best: &mut [f32]) {
+            vector::raise($token, products, best)
+        }
+
+        // SAFETY, for every closure below: a reference to the table exists only on machines that have the
+        // features, see `Kernels::of`.
+        pub(super) static KERNELS: Kernels = Kernels {
+            lanes: <$simd as Simd>::LANES,
+            panel_width: <$simd as Simd>::LANES * <$simd as Simd>::PANEL_VECTORS,
+            tile_rows: <$simd as Simd>::TILE_ROWS,
+            byte_offset: <$simd as Simd>::BYTE_OFFSET,
+            fast_bf16: <$simd as Simd>::FAST_BF16,
+            tiles_f32: crate::simd::table::tiles!(tile_f32),
+            tiles_bf16: crate::simd::table::tiles!(tile_bf16),
+            tiles_bytes: crate::simd::table::tiles!(tile_bytes),
+            finish_floats,
+            finish_integers,
+            pack_panel,
+            // SAFETY: see above.
+            narrow_bf16: |row, out| unsafe { narrow_bf16(row, out) },
+            // SAFETY: see above.
+            pair_bf16: |low, high, out| unsafe { pair_bf16(low, high, out) },
+            // SAFETY: see above.
+            narrow_bytes: |row, offset, out| unsafe { narrow_bytes(row, offset, out) },
+            // SAFETY: see above.
+            widen_f16: |from, out| unsafe { widen_f16(from, out) },
+            // SAFETY: see above.
+            softmax: |scores, bias| unsafe { softmax(scores, bias) },
+            // SAFETY: see above.
+            scale: |from, factor, out| unsafe { scale(from, factor, out) },
+            // SAFETY: see above.
+            exp: |values| unsafe { exp(values) },
+            // SAFETY: see above.
+            gelu_tanh: |values| unsafe { gelu_tanh(values) },
+            // SAFETY: see above.
+            silu_mul: |gate, up| unsafe { silu_mul(gate, up) },
+            // SAFETY: see above.
+            layer_norm: |x, weight, bias, eps, out| unsafe { layer_norm(x, weight, bias, eps, out) },
+            // SAFETY: see above.
+            rms_norm: |x, weight, eps, out| unsafe { rms_norm(x, weight, eps, out) },
+            // SAFETY: see above.
+            l2_normalize: |x| unsafe { l2_normalize(x) },
+            // SAFETY: see above.
+            rotate: |low, high, cos, sin| unsafe { rotate(low, high, cos, sin) },
+            // SAFETY: see above.
+            raise: |products, best| unsafe { raise(products, best) },
+        };
+    };
+}
+pub(crate) use kernel_table;
+
+/// `$tile` for every size of tile.
+macro_rules! tiles {
+    ($tile:ident) => {
+        crate::simd::table::tiles!($tile: 1 2 3 4 5 6)
+    };
+    ($tile:ident: $($rows:literal)*) => {
+        [$([$tile::<$rows, 1>, $tile::<$rows, 2>, $tile::<$rows, 3>, $tile::<$rows, 4>]),*]
+    };
+}
+pub(crate) use tiles;

@@ -1,0 +1,374 @@
+//! Kernels over one row at a time, generic over the instruction set.
+//!
+//! Exponentials are computed as powers of two: the whole part of the exponent goes straight into the bits of
+//! the result and a polynomial of degree 6 (minimax over [-1/2, 1/2], relative error 2e-9) takes the rest, so
+//! that what remains is rounding: less than 2e-7 relative.
+
+use std::f32::consts::LOG2_E;
+
+use crate::simd::Simd;
+
+/// Coefficients of `2^f` on [-1/2, 1/2] from degree 1 up; degree 0 is exactly 1, so that `exp(0)` is.
+const EXP2: [f32; 6] = [
+    0.693_147_2,
+    0.240_226_47,
+    0.055_503_29,
+    0.009_618_489,
+    0.001_339_993_1,
+    0.000_153_458_12,
+];
+
+/// `2^x`: zero below [`Simd::MIN_EXPONENT`], infinity from 128, NaN for NaN.
+#[inline(always)]
+pub(crate) fn exp2_vector<S: Simd>(s: S, x: S::F) -> S::F {
+    // The variable stands on the right: it is what `min` and `max` give back when it is NaN.
+    let x = s.max(s.splat(S::MIN_EXPONENT), s.min(s.splat(128.0), x));
+    let whole = s.round(x);
+    exp2_parts(s, whole, s.sub(x, whole))
+}
+
+#[inline(always)]
+fn exp2_parts<S: Simd>(s: S, whole: S::F, rest: S::F) -> S::F {
+    let mut value = s.splat(EXP2[5]);
+    for coefficient in [EXP2[4], EXP2[3], EXP2[2], EXP2[1], EXP2[0], 1.0] {
+        value = s.mul_add(value, rest, s.splat(coefficient));
+    }
+    s.scale_exponent(value, whole)
+}
+
+/// `e^x`, relative error below 2e-7 where the result is a normal number below 2^127; below the range zero,
+/// above it infinity, NaN for NaN.
+#[inline(always)]
+pub(crate) fn exp_vector<S: Simd>(s: S, x: S::F) -> S::F {
+    // ln 2 in two parts, the first with few enough bits for its product with a whole number to be exact.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let least = s.splat(S::MIN_EXPONENT * std::f32::consts::LN_2);
+    let x = s.max(least, s.min(s.splat(128.0 * std::f32::consts::LN_2), x));
+    let whole = s.round(s.mul(x, s.splat(LOG2_E)));
+    let rest = s.mul_add(whole, s.splat(-LN2_HIGH), x);
+    let rest = s.mul_add(whole, s.splat(-LN2_LOW), rest);
+    exp2_parts(s, whole, s.mul(rest, s.splat(LOG2_E)))
+}
+
+/// `x / (1 + 2^power)`; the power is held below the range in which the inverse would not be normal.
+#[inline(always)]
+fn gated<S: Simd>(s: S, x: S::F, power: S::F) -> S::F {
+    let exponential = exp2_vector(s, s.min(s.splat(125.0), power));
+    s.mul(x, s.reciprocal(s.add(exponential, s.splat(1.0))))
+}
+
+/// `0.5 · x · (1 + tanh(u))` with `u = √(2/π) · (x + 0.044715 · x³)`, written as `x / (1 + exp(-2 u))`: the
+/// same function without the cancellation at negative `x`.
+#[inline(always)]
+pub(crate) fn gelu_tanh_vector<S: Simd>(s: S, x: S::F) -> S::F {
+    // -2 · √(2/π) · log2(e), and the same times 0.044715.
+    const LINEAR: f32 = -2.302_208_2;
+    const CUBIC: f32 = -0.102_943_24;
+    let power = s.mul(x, s.mul_add(s.mul(x, x), s.splat(CUBIC), s.splat(LINEAR)));
+    gated(s, x, power)
+}
+
+/// `x / (1 + exp(-x))`.
+#[inline(always)]
+pub(crate) fn silu_vector<S: Simd>(s: S, x: S::F) -> S::F {
+    gated(s, x, s.mul(x, s.splat(-LOG2_E)))
+}
+
+/// Applies `op` to every value.
+#[inline(always)]
+fn map<S: Simd>(s: S, values: &mut [f32], op: impl Fn(S::F) -> S::F) {
+    let mut blocks = values.chunks_exact_mut(S::LANES);
+    for block in &mut blocks {
+        s.store(op(s.load(block)), block);
+    }
+    let rest = blocks.into_remainder();
+    if !rest.is_empty() {
+        s.store_part(op(s.load_part(rest)), rest);
+    }
+}
+
+/// Applies `op` to every pair of values and leaves the result in the first.
+#[inline(always)]
+fn zip<S: Simd>(s: S, values: &mut [f32], others: &[f32], op: impl Fn(S::F, S::F) -> S::F) {
+    let mut blocks = values.chunks_exact_mut(S::LANES);
+    let mut others = others.chunks_exact(S::LANES);
+    for (block, other) in (&mut blocks).zip(&mut others) {
+        s.store(op(s.load(block), s.load(other)), block);
+    }
+    let (rest, other) = (blocks.into_remainder(), others.remainder());
+    if !rest.is_empty() {
+        s.store_part(op(s.load_part(rest), s.load_part(other)), rest);
+    }
+}
+
+/// Sums `op` over all values. `op` sees zeros past the end.
+#[inline(always)]
+fn sum_of<S: Simd>(s: S, values: &[f32], op: impl Fn(S::F, S::F) -> S::F) -> f32 {
+    let mut sums = [s.splat(0.0); 4];
+    let mut blocks = values.chunks_exact(S::LANES);
+    for (index, block) in (&mut blocks).enumerate() {
+        sums[index % 4] = op(s.load(block), sums[index % 4]);
+    }
+    if !blocks.remainder().is_empty() {
+        sums[0] = op(s.load_part(blocks.remainder()), sums[0]);
+    }
+    s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+}
+
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(s: S, values: &mut [f32]) {
+    map(s, values, |value| exp_vector(s, value));
+}
+
+#[inline(always)]
+pub(crate) fn gelu_tanh<S: Simd>(s: S, values: &mut [f32]) {
+    map(s, values, |value| gelu_tanh_vector(s, value));
+}
+
+#[inline(always)]
+pub(crate) fn silu_mul<S: Simd>(s: S, gate: &mut [f32], up: &[f32]) {
+    zip(s, gate, up, |gate, up| s.mul(silu_vector(s, gate), up));
+}
+
+/// `out = from · factor`.
+#[inline(always)]
+pub(crate) fn scale<S: Simd>(s: S, from: &[f32], factor: f32, out: &mut [f32]) {
+    let factor = s.splat(factor);
+    zip(s, out, from, |_, value| s.mul(value, factor));
+}
+
+#[inline(always)]
+pub(crate) fn layer_norm<S: Simd>(
+    s: S,
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) {
+    let count = x.len() as f32;
+    let mean = sum_of(s, x, |value, sum| s.add(value, sum)) / count;
+    // The deviations are summed in a second pass: the difference of two large sums would lose them. The
+    // zeros read past the end deviate by the mean each, which is taken off again.
+    let center = s.splat(mean);
+    let squares = sum_of(s, x, |value, sum| {
+        let deviation = s.sub(value, center);
+        s.mul_add(deviation, deviation, sum)
+    });
+    let missing = (S::LANES - x.len() % S::LANES) % S::LANES;
+    let variance = (squares - missing as f32 * (mean * mean)).max(0.0) / count;
+    let inverse = s.splat(1.0 / (variance + eps).sqrt());
+    out.copy_from_slice(x);
+    zip(s, out, weight, |value, weight| {
+        s.mul(s.mul(s.sub(value, center), inverse), weight)
+    });
+    zip(s, out, bias, |value, bias| s.add(value, bias));
+}
+
+#[inline(always)]
+pub(crate) fn rms_norm<S: Simd>(s: S, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let squares = sum_of(s, x, |value, sum| s.mul_add(value, value, sum));
+    let inverse = s.splat(1.0 / (squares / x.len() as f32 + eps).sqrt());
+    out.copy_from_slice(x);
+    zip(s, out, weight, |value, weight| {
+        s.mul(s.mul(value, inverse), weight)
+    });
+}
+
+#[inline(always)]
+pub(crate) fn l2_normalize<S: Simd>(s: S, x: &mut [f32]) {
+    let squares = sum_of(s, x, |value, sum| s.mul_add(value, value, sum));
+    if squares != 0.0 {
+        let norm = s.splat(squares.sqrt());
+        map(s, x, |value| s.div(value, norm));
+    }
+}
+
+/// Turns `(low[i], high[i])` by the angle whose cosine and sine are given.
+#[inline(always)]
+pub(crate) fn rotate<S: Simd>(s: S, low: &mut [f32], high: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let len = low.len();
+    let mut at = 0;
+    while at < len {
+        let end = (at + S::LANES).min(len);
+        let (low, high) = (&mut low[at..end], &mut high[at..end]);
+        if end - at == S::LANES {
+            let (a, b) = (s.load(low), s.load(high));
+            let (cos, sin) = (s.load(&cos[at..end]), s.load(&sin[at..end]));
+            s.store(s.sub(s.mul(a, cos), s.mul(b, sin)), low);
+            s.store(s.add(s.mul(b, cos), s.mul(a, sin)), high);
+        } else {
+            let (a, b) = (s.load_part(low), s.load_part(high));
+            let (cos, sin) = (s.load_part(&cos[at..end]), s.load_part(&sin[at..end]));
+            s.store_part(s.sub(s.mul(a, cos), s.mul(b, sin)), low);
+            s.store_part(s.add(s.mul(b, cos), s.mul(a, sin)), high);
+        }
+        at = end;
+    }
+}
+
+/// Replaces scores, given as exponents of two, by `2^(score - greatest)` and returns the sum of the results.
+/// A bias of negative infinity hides a key; when all are hidden everything becomes zero, the sum too.
+///
+/// The length is a whole number of vectors; both lengths agree.
+#[inline(always)]
+pub(crate) fn softmax<S: Simd>(s: S, scores: &mut [f32], bias: Option<&[f32]>) -> f32 {
+    if let Some(bias) = bias {
+        zip(s, scores, bias, |score, bias| s.add(score, bias));
+    }
+    let mut greatest = [s.splat(f32::NEG_INFINITY); 4];
+    for (index, block) in scores.chunks_exact(S::LANES).enumerate() {
+        greatest[index % 4] = s.max(greatest[index % 4], s.load(block));
+    }
+    let pair = s.max(
+        s.max(greatest[0], greatest[1]),
+        s.max(greatest[2], greatest[3]),
+    );
+    let greatest = s.greatest(pair);
+    // Without a visible key the difference would be NaN; from zero it stays negative infinity.
+    let shift = s.splat(if greatest == f32::NEG_INFINITY {
+        0.0
+    } else {
+        greatest
+    });
+    let mut sums = [s.splat(0.0); 4];
+    for (index, block) in scores.chunks_exact_mut(S::LANES).enumerate() {
+        let value = exp2_vector(s, s.sub(s.load(block), shift));
+        sums[index % 4] = s.add(sums[index % 4], value);
+        s.store(value, block);
+    }
+    s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+}
+
+/// Rounds a row to bfloat16, two to a word; the last word is filled with zero.
+#[inline(always)]
+pub(crate) fn narrow_bf16<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
+    let out: &mut [u16] = halves(out);
+    let mut blocks = row.chunks_exact(S::LANES);
+    let mut at = 0;
+    for block in &mut blocks {
+        s.store_bf16(s.load(block), &mut out[at..]);
+        at += S::LANES;
+    }
+    let rest = blocks.remainder();
+    if !rest.is_empty() {
+        let mut last = [0; 16];
+        s.store_bf16(s.load_part(rest), &mut last);
+        let end = out.len();
+        out[at..].copy_from_slice(&last[..end - at]);
+    }
+}
+
+/// Rounds two rows to bfloat16 and interleaves them, the first in the low half of each word.
+#[inline(always)]
+pub(crate) fn pair_bf16<S: Simd>(s: S, low: &[f32], high: &[f32], out: &mut [u32]) {
+    let floats = floats(out);
+    let mut at = 0;
+    while at < low.len() {
+        let end = (at + S::LANES).min(low.len());
+        if end - at == S::LANES {
+            let words = s.pair_bf16(s.load(&low[at..end]), s.load(&high[at..end]));
+            s.store(s.floats(words), &mut floats[at..end]);
+        } else {
+            let words = s.pair_bf16(s.load_part(&low[at..end]), s.load_part(&high[at..end]));
+            s.store_part(s.floats(words), &mut floats[at..end]);
+        }
+        at = end;
+    }
+}
+
+/// Rounds `row / scale` to whole numbers of at most 127, stores them with `offset` added, four to a word, and
+/// returns the scale. A row that is not finite gives zeros and a scale of NaN.
+#[inline(always)]
+pub(crate) fn narrow_bytes<S: Simd>(s: S, row: &[f32], offset: i32, out: &mut [u32]) -> f32 {
+    let mut greatest = s.splat(0.0);
+    // Zero times a finite value is zero; times anything else it is NaN.
+    let mut finite = s.splat(0.0);
+    let zero = s.splat(0.0);
+    let mut blocks = row.chunks_exact(S::LANES);
+    for block in &mut blocks {
+        let value = s.load(block);
+        greatest = s.max(greatest, s.abs(value));
+        finite = s.mul_add(value, zero, finite);
+    }
+    if !blocks.remainder().is_empty() {
+        let value = s.load_part(blocks.remainder());
+        greatest = s.max(greatest, s.abs(value));
+        finite = s.mul_add(value, zero, finite);
+    }
+    let (greatest, is_finite) = (s.greatest(greatest), s.sum(finite) == 0.0);
+    let scale = if is_finite {
+        greatest / 127.0
+    } else {
+        f32::NAN
+    };
+    // Denormal scales have no finite inverse: such a row is zero to the last bit of anything it is added to.
+    let inverse = if is_finite && greatest >= f32::MIN_POSITIVE * 128.0 {
+        127.0 / greatest
+    } else {
+        0.0
+    };
+    let (factor, low, high) = (s.splat(inverse), s.splat(-127.0), s.splat(127.0));
+    let narrow = |value: S::F| s.max(low, s.min(high, s.round(s.mul(value, factor))));
+    let bytes = bytes(out);
+    let mut blocks = row.chunks_exact(S::LANES);
+    let mut at = 0;
+    if !is_finite {
+        bytes.fill(offset as u8);
+        return scale;
+    }
+    for block in &mut blocks {
+        s.store_bytes(narrow(s.load(block)), offset, &mut bytes[at..]);
+        at += S::LANES;
+    }
+    if !blocks.remainder().is_empty() {
+        let mut last = [0; 16];
+        s.store_bytes(narrow(s.load_part(blocks.remainder())), offset, &mut last);
+        let end = bytes.len();
+        bytes[at..].copy_from_slice(&last[..end - at]);
+    }
+    scale
+}
+
+/// Widens binary16, given as bits.
+#[inline(always)]
+pub(crate) fn widen_f16<S: Simd>(s: S, from: &[u16], out: &mut [f32]) {
+    let mut at = 0;
+    while at + S::LANES <= from.len() {
+        s.store(
+            s.load_f16(&from[at..at + S::LANES]),
+            &mut out[at..at + S::LANES],
+        );
+        at += S::LANES;
+    }
+    if at < from.len() {
+        let mut last = [0; 16];
+        last[..from.len() - at].copy_from_slice(&from[at..]);
+        s.store_part(s.load_f16(&last), &mut out[at..]);
+    }
+}
+
+/// Raises `best[lane]` to the greatest of `products[lane], products[lane + LANES], …`, passing over NaN.
+///
+/// The length of `products` is a whole number of vectors, `best` is one.
+#[inline(always)]
+pub(crate) fn raise<S: Simd>(s: S, products: &[f32], best: &mut [f32]) {
+    let mut greatest = s.load(best);
+    for block in products.chunks_exact(S::LANES) {
+        greatest = s.max(s.load(block), greatest);
+    }
+    s.store(greatest, best);
+}
+
+fn halves(words: &mut [u32]) -> &mut [u16] {
+    bytemuck::cast_slice_mut(words)
+}
+
+fn bytes(words: &mut [u32]) -> &mut [u8] {
+    bytemuck::cast_slice_mut(words)
+}
+
+fn floats(words: &mut [u32]) -> &mut [f32] {
+    bytemuck::cast_slice_mut(words)
+}
