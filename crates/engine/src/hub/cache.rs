@@ -224,24 +224,20 @@ impl RepoCache {
     /// Records which of the usual files this commit does not have, so that the next start of a pinned
     /// commit asks nobody. Python reads the same record.
     ///
-    /// # Errors
-    /// [`Error::Io`], [`Error::DiskFull`].
-    pub(super) fn write_absent(
-        &self,
-        commit: &str,
-        is_listed: impl Fn(&str) -> bool,
-    ) -> Result<(), Error> {
+    /// A help and no more: where it cannot be written (a cache that may only be read), the hub is asked
+    /// again next time.
+    pub(super) fn write_absent(&self, commit: &str, is_listed: impl Fn(&str) -> bool) {
         let folder = self.folder.join(".no_exist").join(commit);
         for file in SETTINGS.iter().chain(&[WEIGHTS, INDEX, ADAPTER]) {
             let path = folder.join(file);
             if is_listed(file) || path.exists() {
                 continue;
             }
-            fs_err::create_dir_all(&folder)
-                .and_then(|()| fs_err::write(&path, ""))
-                .map_err(|e| Error::io(&path, e))?;
+            let written = fs_err::create_dir_all(&folder).and_then(|()| fs_err::write(&path, ""));
+            if written.is_err() {
+                return;
+            }
         }
-        Ok(())
     }
 
     /// A name of our own in this folder for what is renamed into place. Each process and thread has one.
@@ -363,8 +359,7 @@ mod tests {
         assert_eq!(repo.holding(COMMIT, FileSet::settings()), Holding::Usable);
         repo.place(COMMIT, WEIGHTS, "abc").unwrap();
         assert_eq!(repo.holding(COMMIT, want), Holding::Usable);
-        repo.write_absent(COMMIT, |file| ["config.json", WEIGHTS].contains(&file))
-            .unwrap();
+        repo.write_absent(COMMIT, |file| ["config.json", WEIGHTS].contains(&file));
         assert_eq!(repo.holding(COMMIT, want), Holding::Complete);
         // A link whose blob is gone is no file.
         fs_err::remove_file(repo.blob("abc")).unwrap();

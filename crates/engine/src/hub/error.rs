@@ -242,7 +242,8 @@ pub enum Error {
     },
     /// The connection was cut more often than retries are allowed.
     #[error(
-        "the connection was cut after {received} of {total} bytes of `{file}` ({attempts} attempts)"
+        "the connection was cut after {received} of {total} bytes of `{file}`{}",
+        if *attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() }
     )]
     CutConnection {
         /// The file.

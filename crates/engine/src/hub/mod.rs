@@ -143,7 +143,7 @@ impl Hub {
         if let Some(listing) = listing {
             self.bring_all(&remote, &repo, &commit, &listing, *want, progress)
                 .await?;
-            repo.write_absent(&commit, |file| listing.iter().any(|f| f.path == file))?;
+            repo.write_absent(&commit, |file| listing.iter().any(|f| f.path == file));
         }
         repo.write_ref(revision, &commit)?;
         Ok(snapshot_of(&repo, &commit, *want))

@@ -258,7 +258,9 @@ async fn a_cut_file_list_is_asked_for_again() {
 async fn a_silent_server_is_given_up() {
     let cache = tempfile::tempdir().unwrap();
     let server = Server::start(checkpoint()).await;
-    server.rule(WEIGHTS, 1, Act::Stall);
+    server
+        .rule(WEIGHTS, 1, Act::Stall)
+        .rule("/tree/", 1, Act::Mute);
     let mut config = server.config(cache.path());
     // Long enough for any answer on a busy machine to have many chances.
     config.timeouts.idle = Duration::from_millis(300);
@@ -266,6 +268,7 @@ async fn a_silent_server_is_given_up() {
     let hub = colibri_engine::hub::Hub::new(config);
     assert_eq!(read(&fetch(&hub).await.unwrap(), WEIGHTS), weights().bytes);
     assert!(server.asked(WEIGHTS).len() >= 2);
+    assert!(server.asked("/tree/").len() >= 2);
 }
 
 #[tokio::test]

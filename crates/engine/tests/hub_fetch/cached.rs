@@ -291,3 +291,17 @@ async fn files_that_change_between_two_commits_are_fetched_again() {
     assert_eq!(fetch(&hub).await.unwrap().dir, snapshot.dir);
     assert_eq!(read(&snapshot, "config.json"), b"{}");
 }
+
+#[tokio::test]
+async fn a_cache_that_takes_no_notes_still_serves() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(checkpoint()).await;
+    let repo = python_cache(cache.path(), &checkpoint());
+    // A file where the folder of notes would be: what a read-only cache does, also to root.
+    fs_err::remove_dir_all(repo.join(".no_exist")).unwrap();
+    fs_err::write(repo.join(".no_exist"), "").unwrap();
+    let hub = server.hub(cache.path());
+    assert_eq!(fetch(&hub).await.unwrap().files.len(), 5);
+    assert_eq!(fetch(&hub).await.unwrap().files.len(), 5);
+    assert_eq!(server.log().len(), 4, "asked anew each time");
+}

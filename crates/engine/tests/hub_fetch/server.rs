@@ -95,6 +95,8 @@ pub(crate) enum Act {
     ShorterByBody(usize),
     /// The header and then nothing, until the client leaves.
     Stall,
+    /// Not even a header, until the client leaves.
+    Mute,
     /// This body with 200.
     Body(String),
     /// A few bytes at a time.
@@ -313,6 +315,7 @@ async fn answer(
         Some(Act::Status(status, headers)) => {
             return send(stream, status, &headers, b"no").await;
         }
+        Some(Act::Mute) => return wait_for_the_end(stream).await,
         Some(Act::Body(text)) => return send(stream, 200, &[], text.as_bytes()).await,
         _ => {}
     }
@@ -442,6 +445,7 @@ async fn file(
             | Act::OtherRange
             | Act::Trickle
             | Act::Stall
+            | Act::Mute
             | Act::Status(..)
             | Act::Body(_),
         ) => {}
@@ -461,12 +465,7 @@ async fn file(
     headers.extend(length.map(|length| ("Content-Length", length.to_string())));
     head(stream, status, &headers).await?;
     match act {
-        Some(Act::Stall) => {
-            // Ends when the client closes.
-            let mut byte = [0];
-            while stream.read(&mut byte).await? > 0 {}
-            Ok(())
-        }
+        Some(Act::Stall) => wait_for_the_end(stream).await,
         Some(Act::Trickle) => {
             for piece in body.chunks(97) {
                 stream.write_all(piece).await?;
@@ -477,6 +476,13 @@ async fn file(
         }
         _ => stream.write_all(&body[..sent]).await,
     }
+}
+
+/// Until the client closes.
+async fn wait_for_the_end(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut byte = [0];
+    while stream.read(&mut byte).await? > 0 {}
+    Ok(())
 }
 
 async fn send(
