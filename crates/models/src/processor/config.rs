@@ -1,0 +1,466 @@
+//! `preprocessor_config.json` and `processor_config.json`.
+//!
+//! Files leave out what equals the class default of transformers 5.23 (`Idefics3ImageProcessor`),
+//! and newer ones nest the picture settings in `processor_config.json` under `image_processor`
+//! (which then wins, as in transformers). Every value is checked here, so that the code behind may
+//! divide and allocate by it.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::error::{Error, Result};
+use super::files::{JsonFile, ProcessorFiles, json_in};
+use super::resample::Filter;
+
+/// Greatest side of a tile accepted, in pixels: eight times the largest in use.
+const MAX_TILE_SIDE: u64 = 4096;
+
+/// Greatest `size.longest_edge` accepted; whatever is above 4096 is cut to that anyway.
+const MAX_LONGEST_EDGE: u64 = 1 << 16;
+
+/// Greatest number of tokens of a tile accepted (a tower of 70×70 patches has 4900).
+const MAX_IMAGE_SEQ_LEN: u64 = 1 << 14;
+
+/// How pictures are made into tiles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PreprocessorConfig {
+    /// `size.longest_edge`: the longer side after the first resize, in pixels.
+    pub longest_edge: u32,
+    /// `max_image_size.longest_edge`: the side of a tile, in pixels.
+    pub tile_side: u32,
+    /// Whether a picture is cut into tiles, with an overview behind them.
+    pub do_image_splitting: bool,
+    /// Whether the first resize, to `longest_edge`, happens.
+    pub do_resize: bool,
+    /// The resampling filter.
+    pub resample: Filter,
+    /// Whether samples are multiplied by `rescale_factor`.
+    pub do_rescale: bool,
+    /// Usually 1/255.
+    pub rescale_factor: f64,
+    /// Whether the mean is subtracted and the result divided by the deviation.
+    pub do_normalize: bool,
+    /// Mean of each channel.
+    pub image_mean: [f64; 3],
+    /// Standard deviation of each channel.
+    pub image_std: [f64; 3],
+    /// Kept as read: pictures come in as RGB here, whatever it says.
+    pub do_convert_rgb: bool,
+    /// How SmolVLM2 samples videos, where the file says so.
+    pub video_sampling: Option<VideoSampling>,
+}
+
+/// `video_sampling` of SmolVLM2 checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VideoSampling {
+    /// Frames a second.
+    pub fps: f64,
+    /// Greatest number of frames.
+    pub max_frames: u32,
+    /// `video_size.longest_edge`: the longer side of a frame, in pixels.
+    pub longest_edge: u32,
+}
+
+impl Default for PreprocessorConfig {
+    /// The class defaults of transformers 5.23.
+    fn default() -> Self {
+        Self {
+            longest_edge: 4 * 364,
+            tile_side: 364,
+            do_image_splitting: true,
+            do_resize: true,
+            resample: Filter::Lanczos,
+            do_rescale: true,
+            rescale_factor: 1.0 / 255.0,
+            do_normalize: true,
+            image_mean: [0.5; 3],
+            image_std: [0.5; 3],
+            do_convert_rgb: true,
+            video_sampling: None,
+        }
+    }
+}
+
+impl PreprocessorConfig {
+    /// Reads the picture settings of a checkpoint. Each folder is asked for both files before the
+    /// next one is.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`], [`Error::Read`], [`Error::Json`], [`Error::BadValue`].
+    pub fn load(files: &ProcessorFiles) -> Result<Self> {
+        const FILE: &str = "preprocessor_config.json";
+        for dir in files.dirs() {
+            if let Some(JsonFile { path, value }) = json_in(dir, "processor_config.json")?
+                && let Some(nested) = value
+                    .get("image_processor")
+                    .filter(|value| !value.is_null())
+            {
+                return Self::from_json(&path, nested);
+            }
+            if let Some(JsonFile { path, value }) = json_in(dir, FILE)? {
+                return Self::from_json(&path, &value);
+            }
+        }
+        Err(Error::MissingFile {
+            file: FILE,
+            dirs: files.dir_list(),
+        })
+    }
+
+    /// Reads the settings from JSON that came from `path`.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] for a value of the wrong kind or outside its range.
+    pub fn from_json(path: &Path, json: &Value) -> Result<Self> {
+        let file = Fields {
+            path,
+            json: object(path, "(the whole file)", json)?,
+        };
+        let default = Self::default();
+        let tile_side =
+            |value: &Value| file.edge(value, "max_image_size.longest_edge", MAX_TILE_SIDE);
+        let longest_edge = |value: &Value| file.edge(value, "size.longest_edge", MAX_LONGEST_EDGE);
+        let resample = |value: &Value| value.as_u64().and_then(Filter::from_pillow);
+        Ok(Self {
+            longest_edge: file.or("size", default.longest_edge, longest_edge)?,
+            tile_side: file.or("max_image_size", default.tile_side, tile_side)?,
+            do_image_splitting: file.flag("do_image_splitting", default.do_image_splitting)?,
+            do_resize: file.flag("do_resize", default.do_resize)?,
+            resample: file.or("resample", default.resample, |value| {
+                let expected = "1 (LANCZOS), 2 (BILINEAR) or 3 (BICUBIC)";
+                resample(value).ok_or_else(|| file.bad("resample", expected, value))
+            })?,
+            do_rescale: file.flag("do_rescale", default.do_rescale)?,
+            rescale_factor: file.or("rescale_factor", default.rescale_factor, |value| {
+                file.positive(value, "rescale_factor")
+            })?,
+            do_normalize: file.flag("do_normalize", default.do_normalize)?,
+            image_mean: file.or("image_mean", default.image_mean, |value| {
+                file.channels(value, "image_mean", "one or three numbers", |_| true)
+            })?,
+            image_std: file.or("image_std", default.image_std, |value| {
+                let expected = "one or three numbers above 0";
+                file.channels(value, "image_std", expected, |value| {
+                    value >= f32::MIN_POSITIVE
+                })
+            })?,
+            do_convert_rgb: file.flag("do_convert_rgb", default.do_convert_rgb)?,
+            video_sampling: file.or("video_sampling", None, |value| {
+                video_sampling(path, value).map(Some)
+            })?,
+        })
+    }
+}
+
+/// The rest of `processor_config.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProcessorConfig {
+    /// Tokens of a tile. Absent in old repositories (the class defaults, 169 in transformers and
+    /// 64 in colpali-engine, are wrong for most of them).
+    pub image_seq_len: Option<usize>,
+}
+
+impl ProcessorConfig {
+    /// Reads `image_seq_len` from the first folder whose `processor_config.json` has it, and checks
+    /// it against `derived`, the number of tokens that the network makes of a tile:
+    /// (image_size / patch_size / scale_factor)². `derived` is the answer where no file has it.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`] where neither says it, [`Error::ImageSeqLen`] where they differ,
+    /// [`Error::Read`], [`Error::Json`], [`Error::BadValue`].
+    pub fn image_seq_len(files: &ProcessorFiles, derived: Option<usize>) -> Result<usize> {
+        const FILE: &str = "processor_config.json";
+        for dir in files.dirs() {
+            let Some(JsonFile { path, value }) = json_in(dir, FILE)? else {
+                continue;
+            };
+            let Some(found) = Self::from_json(&path, &value)?.image_seq_len else {
+                continue;
+            };
+            return match derived {
+                Some(expected) if expected != found => Err(Error::ImageSeqLen {
+                    path,
+                    expected,
+                    found,
+                }),
+                Some(_) | None => Ok(found),
+            };
+        }
+        derived.ok_or_else(|| Error::MissingFile {
+            file: FILE,
+            dirs: files.dir_list(),
+        })
+    }
+
+    /// Reads the settings from JSON that came from `path`.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`].
+    pub fn from_json(path: &Path, json: &Value) -> Result<Self> {
+        let file = Fields {
+            path,
+            json: object(path, "(the whole file)", json)?,
+        };
+        let image_seq_len = file.or("image_seq_len", None, |value| {
+            let found = value
+                .as_u64()
+                .filter(|len| (1..=MAX_IMAGE_SEQ_LEN).contains(len));
+            match found {
+                Some(len) => Ok(Some(len as usize)),
+                None => Err(file.bad("image_seq_len", "a whole number from 1 to 16384", value)),
+            }
+        })?;
+        Ok(Self { image_seq_len })
+    }
+}
+
+fn video_sampling(path: &Path, json: &Value) -> Result<VideoSampling> {
+    let file = Fields {
+        path,
+        json: object(path, "video_sampling", json)?,
+    };
+    let missing = |key| Error::MissingKey {
+        path: path.to_path_buf(),
+        key,
+    };
+    let get = |name, key| file.json.get(name).ok_or_else(|| missing(key));
+    let size = get("video_size", "video_sampling.video_size")?;
+    let frames = get("max_frames", "video_sampling.max_frames")?;
+    Ok(VideoSampling {
+        fps: file.positive(get("fps", "video_sampling.fps")?, "video_sampling.fps")?,
+        max_frames: file.whole(frames, "video_sampling.max_frames", MAX_LONGEST_EDGE)?,
+        longest_edge: file.edge(
+            size,
+            "video_sampling.video_size.longest_edge",
+            MAX_LONGEST_EDGE,
+        )?,
+    })
+}
+
+/// The keys of one JSON object, with the file's name for errors.
+struct Fields<'a> {
+    path: &'a Path,
+    json: &'a Map<String, Value>,
+}
+
+impl Fields<'_> {
+    /// The value of `name` as `read` sees it, or `default` where it is absent or null.
+    fn or<T>(&self, name: &str, default: T, read: impl Fn(&Value) -> Result<T>) -> Result<T> {
+        match self.json.get(name) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => read(value),
+        }
+    }
+
+    fn bad(&self, key: &'static str, expected: &'static str, found: &Value) -> Error {
+        bad(self.path, key, expected, found)
+    }
+
+    fn flag(&self, key: &'static str, default: bool) -> Result<bool> {
+        self.or(key, default, |value| {
+            value
+                .as_bool()
+                .ok_or_else(|| self.bad(key, "true or false", value))
+        })
+    }
+
+    /// `longest_edge` of a size object.
+    fn edge(&self, size: &Value, key: &'static str, greatest: u64) -> Result<u32> {
+        match size.get("longest_edge") {
+            Some(value) => self.whole(value, key, greatest),
+            None => Err(Error::MissingKey {
+                path: self.path.to_path_buf(),
+                key,
+            }),
+        }
+    }
+
+    fn whole(&self, value: &Value, key: &'static str, greatest: u64) -> Result<u32> {
+        match value.as_u64() {
+            Some(number) if (1..=greatest).contains(&number) => Ok(number as u32),
+            Some(0) | None => Err(self.bad(key, "a whole number above 0", value)),
+            Some(_) => Err(self.bad(key, "a smaller number", value)),
+        }
+    }
+
+    fn positive(&self, value: &Value, key: &'static str) -> Result<f64> {
+        value
+            .as_f64()
+            .filter(|number| (f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX)).contains(number))
+            .ok_or_else(|| self.bad(key, "a number above 0", value))
+    }
+
+    /// One number for all channels or one for each, each finite as f32.
+    fn channels(
+        &self,
+        value: &Value,
+        key: &'static str,
+        expected: &'static str,
+        valid: impl Fn(f32) -> bool,
+    ) -> Result<[f64; 3]> {
+        let number = |value: &Value| {
+            value.as_f64().filter(|&number| {
+                let narrow = number as f32;
+                narrow.is_finite() && valid(narrow)
+            })
+        };
+        let read = match value.as_array().map(Vec::as_slice) {
+            Some([red, green, blue]) => {
+                let channels = [number(red), number(green), number(blue)];
+                match channels {
+                    [Some(red), Some(green), Some(blue)] => Some([red, green, blue]),
+                    _ => None,
+                }
+            }
+            Some(_) => None,
+            None => number(value).map(|number| [number; 3]),
+        };
+        read.ok_or_else(|| self.bad(key, expected, value))
+    }
+}
+
+fn object<'a>(path: &Path, key: &'static str, json: &'a Value) -> Result<&'a Map<String, Value>> {
+    json.as_object()
+        .ok_or_else(|| bad(path, key, "a JSON object", json))
+}
+
+fn bad(path: &Path, key: &'static str, expected: &'static str, found: &Value) -> Error {
+    const SHOWN: usize = 60;
+    let mut found = found.to_string();
+    if let Some((cut, _)) = found.char_indices().nth(SHOWN) {
+        found.truncate(cut);
+        found.push('…');
+    }
+    Error::BadValue {
+        path: path.to_path_buf(),
+        key,
+        expected,
+        found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(json: Value) -> Result<PreprocessorConfig> {
+        PreprocessorConfig::from_json(Path::new("some/preprocessor_config.json"), &json)
+    }
+
+    #[test]
+    fn an_empty_object_gives_the_class_defaults() {
+        assert_eq!(read(json!({})).unwrap(), PreprocessorConfig::default());
+        let nulls = json!({"size": null, "resample": null, "do_convert_rgb": null});
+        assert_eq!(read(nulls).unwrap(), PreprocessorConfig::default());
+    }
+
+    #[test]
+    fn every_value_is_read() {
+        let config = read(json!({
+            "size": {"longest_edge": 2048}, "max_image_size": {"longest_edge": 512},
+            "do_image_splitting": false, "do_resize": false, "resample": 3, "do_rescale": false,
+            "rescale_factor": 0.5, "do_normalize": false, "image_mean": [0.1, 0.2, 0.3],
+            "image_std": 0.25, "do_convert_rgb": false,
+            "video_sampling": {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 384}},
+        }));
+        let expected = PreprocessorConfig {
+            longest_edge: 2048,
+            tile_side: 512,
+            do_image_splitting: false,
+            do_resize: false,
+            resample: Filter::Bicubic,
+            do_rescale: false,
+            rescale_factor: 0.5,
+            do_normalize: false,
+            image_mean: [0.1, 0.2, 0.3],
+            image_std: [0.25; 3],
+            do_convert_rgb: false,
+            video_sampling: Some(VideoSampling {
+                fps: 1.0,
+                max_frames: 64,
+                longest_edge: 384,
+            }),
+        };
+        assert_eq!(config.unwrap(), expected);
+    }
+
+    #[test]
+    fn hostile_values_name_file_and_key() {
+        let cases = [
+            (json!({"size": {"longest_edge": 0}}), "size.longest_edge"),
+            (
+                json!({"size": {"longest_edge": -2048}}),
+                "size.longest_edge",
+            ),
+            (json!({"size": {"longest_edge": 20.5}}), "size.longest_edge"),
+            (
+                json!({"size": {"longest_edge": u64::MAX}}),
+                "size.longest_edge",
+            ),
+            (
+                json!({"size": {"height": 448, "width": 448}}),
+                "size.longest_edge",
+            ),
+            (json!({"size": 5}), "size.longest_edge"),
+            (
+                json!({"max_image_size": {"longest_edge": 0}}),
+                "max_image_size.longest_edge",
+            ),
+            (
+                json!({"max_image_size": {"longest_edge": 5000}}),
+                "max_image_size.longest_edge",
+            ),
+            (
+                json!({"max_image_size": {"longest_edge": "512"}}),
+                "max_image_size.longest_edge",
+            ),
+            (json!({"resample": 0}), "resample"),
+            (json!({"resample": -1}), "resample"),
+            (json!({"resample": "lanczos"}), "resample"),
+            (json!({"do_resize": 1}), "do_resize"),
+            (json!({"rescale_factor": 0}), "rescale_factor"),
+            (json!({"rescale_factor": 1e300}), "rescale_factor"),
+            (json!({"image_std": [0.5, 0.0, 0.5]}), "image_std"),
+            (json!({"image_std": 1e-320}), "image_std"),
+            (json!({"image_mean": [0.5, 0.5]}), "image_mean"),
+            (json!({"image_mean": 1e39}), "image_mean"),
+            (json!({"video_sampling": {}}), "video_sampling.video_size"),
+            (json!({"video_sampling": 3}), "video_sampling"),
+            (json!([1, 2]), "(the whole file)"),
+        ];
+        for (json, key) in cases {
+            let message = read(json.clone()).unwrap_err().to_string();
+            assert!(
+                message.contains("`some/preprocessor_config.json`"),
+                "{message}"
+            );
+            assert!(message.contains(&format!("`{key}`")), "{json}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_shortened() {
+        let message = read(json!({"resample": "é".repeat(500)}))
+            .unwrap_err()
+            .to_string();
+        assert!(message.len() < 300, "{message}");
+    }
+
+    #[test]
+    fn image_seq_len_is_checked() {
+        let read = |json| ProcessorConfig::from_json(Path::new("processor_config.json"), &json);
+        assert_eq!(
+            read(json!({"image_seq_len": 81})).unwrap().image_seq_len,
+            Some(81)
+        );
+        assert_eq!(read(json!({})).unwrap().image_seq_len, None);
+        for hostile in [json!(0), json!(-1), json!(1e9), json!("64"), json!([64])] {
+            let json = json!({"image_seq_len": hostile});
+            let message = read(json).unwrap_err().to_string();
+            assert!(message.contains("`image_seq_len`"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Pictures and conversations for the Idefics3 generators (SmolVLM 256M, 500M, 2.2B, Base).
+
+use image::RgbImage;
+
+use super::chat::{ChatTemplate, Message, num_images};
+use super::config::{PreprocessorConfig, ProcessorConfig};
+use super::error::{Error, Result};
+use super::expand::expand;
+use super::files::ProcessorFiles;
+use super::tiles::{ImageProcessor, TileGrid, TileOptions, Tiles};
+use super::tokenizer::Tokenizer;
+
+/// The processor of a generator: tokenizer, chat template and picture settings of a checkpoint.
+#[derive(Debug)]
+pub struct Idefics3Processor {
+    images: ImageProcessor,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    image_seq_len: usize,
+}
+
+/// A conversation ready for the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// Ids of all tokens, `<image>` once for each visual token.
+    pub ids: Vec<u32>,
+    /// The pictures, cut, in the order of the conversation.
+    pub tiles: Vec<Tiles>,
+    /// The id at whose places the visual tokens go.
+    pub image_token_id: u32,
+}
+
+impl Prompt {
+    /// Places of the visual tokens in `ids`, in order.
+    pub fn visual_positions(&self) -> impl Iterator<Item = usize> {
+        let visual = move |&(_, &id): &(usize, &u32)| id == self.image_token_id;
+        self.ids.iter().enumerate().filter(visual).map(|(at, _)| at)
+    }
+}
+
+impl Idefics3Processor {
+    /// Loads a checkpoint's processor. `derived_seq_len` is the number of visual tokens that the
+    /// network makes of a tile, (image_size / patch_size / scale_factor)², for checkpoints that do
+    /// not say; where they do, both must agree.
+    ///
+    /// # Errors
+    /// Those of [`PreprocessorConfig::load`], [`ProcessorConfig::image_seq_len`],
+    /// [`Tokenizer::load`] and [`ChatTemplate::load`].
+    pub fn load(files: &ProcessorFiles, derived_seq_len: Option<usize>) -> Result<Self> {
+        Ok(Self {
+            images: ImageProcessor::new(PreprocessorConfig::load(files)?),
+            tokenizer: Tokenizer::load(files)?,
+            template: ChatTemplate::load(files)?,
+            image_seq_len: ProcessorConfig::image_seq_len(files, derived_seq_len)?,
+        })
+    }
+
+    /// Cuts pictures.
+    pub fn images(&self) -> &ImageProcessor {
+        &self.images
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The chat template.
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
+    /// Visual tokens of a tile.
+    pub fn image_seq_len(&self) -> usize {
+        self.image_seq_len
+    }
+
+    /// Cuts the pictures and makes the prompt of a conversation about them.
+    ///
+    /// # Errors
+    /// [`Error::ImageCount`] where the messages mention another number of images, and those of
+    /// [`ImageProcessor::cut`] and [`Idefics3Processor::ids`].
+    pub fn process(
+        &self,
+        messages: &[Message],
+        images: &[RgbImage],
+        add_generation_prompt: bool,
+        options: &TileOptions,
+    ) -> Result<Prompt> {
+        check_count(messages, images.len())?;
+        let tiles = images.iter().map(|image| self.images.cut(image, options));
+        let tiles = tiles.collect::<Result<Vec<Tiles>>>()?;
+        let grids: Vec<TileGrid> = tiles.iter().map(Tiles::grid).collect();
+        Ok(Prompt {
+            ids: self.ids(messages, &grids, add_generation_prompt)?,
+            tiles,
+            image_token_id: self.tokenizer.image_id(),
+        })
+    }
+
+    /// Ids of a conversation about pictures cut as `grids` say, for visual tokens that are already
+    /// there.
+    ///
+    /// # Errors
+    /// [`Error::ImageCount`], [`Error::PlacedImages`], [`Error::Template`], [`Error::Encode`],
+    /// [`Error::SpecialFromText`], [`Error::NoMarker`].
+    pub fn ids(
+        &self,
+        messages: &[Message],
+        grids: &[TileGrid],
+        add_generation_prompt: bool,
+    ) -> Result<Vec<u32>> {
+        check_count(messages, grids.len())?;
+        let prompt = self
+            .template
+            .render(messages, add_generation_prompt, &self.tokenizer)?;
+        self.template.check_images(messages, &prompt)?;
+        self.tokenizer
+            .encode_marked(&expand(prompt, grids, self.image_seq_len))
+    }
+}
+
+fn check_count(messages: &[Message], found: usize) -> Result<()> {
+    let expected = num_images(messages);
+    if expected != found {
+        return Err(Error::ImageCount { expected, found });
+    }
+    Ok(())
+}
