@@ -17,6 +17,13 @@ use crate::limits::Limits;
 
 type Reader<'a> = Decoder<Cursor<&'a [u8]>>;
 
+/// `PhotometricInterpretation` values (TIFF 6.0, page 37).
+const BLACK_IS_ZERO: u16 = 1;
+const RGB_PALETTE: u16 = 3;
+
+/// The field type of 16-bit integers (TIFF 6.0, page 15).
+const SHORT: u16 = 3;
+
 /// `ExtraSamples` value of colours already multiplied with their alpha (TIFF 6.0, page 31).
 const ASSOCIATED_ALPHA: u16 = 1;
 
@@ -65,10 +72,6 @@ pub(super) fn decode(bytes: &[u8], number: usize, limits: &Limits) -> Result<Rgb
         .flatten()
         .unwrap_or_default();
     let premultiplied = extra.first() == Some(&ASSOCIATED_ALPHA);
-    let palette = match model {
-        ColorType::Palette(bits) => Some(Palette::read(&mut reader, bits)?),
-        _ => None,
-    };
     let orientation = reader
         .find_tag_unsigned::<u16>(Tag::Orientation)
         .ok()
@@ -79,11 +82,8 @@ pub(super) fn decode(bytes: &[u8], number: usize, limits: &Limits) -> Result<Rgb
     for (to, at) in out.pixels_mut().zip(0..) {
         let pixel = samples.pixel(at);
         to.0 = match (model, pixel) {
-            (ColorType::Palette(_), [index, ..]) => palette
-                .as_ref()
-                .map_or([0; 3], |palette| palette.colour(*index)),
+            (ColorType::Gray(_), &[l, ..]) => palette.map_or([l; 3], |p| p.colour(l)),
             (ColorType::Multiband { .. }, &[l, a, ..]) => over(premultiplied, [l; 3], a),
-            (ColorType::Gray(_), &[l, ..]) => [l; 3],
             (ColorType::RGBA(_), &[r, g, b, a, ..]) => over(premultiplied, [r, g, b], a),
             (ColorType::RGB(_), &[r, g, b, ..]) => [r, g, b],
             (ColorType::CMYK(_) | ColorType::CMYKA(_), &[c, m, y, k, ..]) => {
@@ -106,10 +106,45 @@ fn over(premultiplied: bool, colour: [u8; 3], alpha: u8) -> [u8; 3] {
     }
 }
 
-fn unsupported(model: ColorType, more: &str) -> ImageError {
+fn unsupported(model: impl std::fmt::Debug, more: &str) -> ImageError {
     ImageError::TiffColours {
         found: format!("{model:?}{more}"),
     }
+}
+
+/// A copy of the file in which a directory's colours are read as `photometric`. `None` where the
+/// directory is not laid out as TIFF 6.0 (page 14) or the BigTIFF design says.
+fn with_photometric(bytes: &[u8], directory: u64, photometric: u16) -> Option<Vec<u8>> {
+    let little = bytes.starts_with(b"II");
+    let short = |at: usize| -> Option<u16> {
+        let pair = bytes.get(at..at.checked_add(2)?)?.try_into().ok()?;
+        Some(if little {
+            u16::from_le_bytes(pair)
+        } else {
+            u16::from_be_bytes(pair)
+        })
+    };
+    let is_big = short(2)? == 43;
+    // Bytes of the count of entries, of an entry, and of an entry before its value.
+    let (count_bytes, entry_bytes, before_value) = if is_big { (8, 20, 12) } else { (2, 12, 8) };
+    let start = usize::try_from(directory).ok()?.checked_add(count_bytes)?;
+    // Entries are sorted by tag and at most one for each.
+    let value = (0..=usize::from(u16::MAX))
+        .map_while(|i| {
+            let at = start.checked_add(i * entry_bytes)?;
+            Some((short(at)?, short(at.checked_add(2)?)?, at + before_value))
+        })
+        .take_while(|(tag, _, _)| *tag <= Tag::PhotometricInterpretation.to_u16())
+        .find(|(tag, kind, _)| *tag == Tag::PhotometricInterpretation.to_u16() && *kind == SHORT)
+        .map(|(_, _, at)| at)?;
+    let mut copy = bytes.to_vec();
+    let new = if little {
+        photometric.to_le_bytes()
+    } else {
+        photometric.to_be_bytes()
+    };
+    copy.get_mut(value..value + 2)?.copy_from_slice(&new);
+    Some(copy)
 }
 
 /// The samples of a picture, eight bits each.
@@ -123,6 +158,7 @@ impl Samples {
     fn read(
         reader: &mut Reader<'_>,
         model: ColorType,
+        is_index: bool,
         (width, height): (u32, u32),
     ) -> Result<Self, ImageError> {
         let per_pixel = usize::from(model.num_samples());
@@ -130,6 +166,7 @@ impl Samples {
             // Grey with one more sample is grey with alpha.
             ColorType::Multiband { num_samples, .. } => num_samples == 2,
             ColorType::Lab(_) => false,
+            _ if is_index => matches!(model, ColorType::Gray(1 | 2 | 4 | 8)),
             _ => true,
         };
         if !fits {
@@ -144,7 +181,6 @@ impl Samples {
         }
         let planar = layout.planes > 1;
         let bits = model.bit_depth();
-        let is_index = matches!(model, ColorType::Palette(_));
         let row = width as usize * if planar { 1 } else { per_pixel };
         let data = match raw {
             DecodingResult::U8(data) if bits == 8 => data,
@@ -210,13 +246,12 @@ fn unpacked(packed: &[u8], bits: u8, row: usize, is_index: bool) -> Vec<u8> {
 struct Palette(Vec<[u8; 3]>);
 
 impl Palette {
-    /// The table of `2^bits` colours: all reds, all greens, all blues, 16 bits each.
-    fn read(reader: &mut Reader<'_>, bits: u8) -> Result<Self, ImageError> {
+    /// The table: all reds, all greens, all blues, 16 bits each.
+    fn read(reader: &mut Reader<'_>) -> Result<Self, ImageError> {
         let map = reader
             .get_tag_u16_vec(Tag::ColorMap)
             .map_err(ImageError::Tiff)?;
-        let colours = 1_usize << bits.min(16);
-        let colours = colours.min(map.len() / 3);
+        let colours = map.len() / 3;
         Ok(Self(
             (0..colours)
                 .map(|i| [0, 1, 2].map(|channel| colour::high(map[channel * colours + i])))

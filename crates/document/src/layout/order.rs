@@ -64,11 +64,18 @@ fn find_columns(segments: &[Segment]) -> Option<Columns> {
     let mut candidates: Vec<(usize, Columns)> = Vec::new();
     for edge in left_edges(segments, em) {
         let edge = edge - 0.2 * em;
+        let crosses = |s: &Segment| s.u0 < edge && s.u1 > edge + 0.1 * em;
+        let crossings: Vec<f64> = segments
+            .iter()
+            .filter(|s| crosses(s))
+            .map(|s| s.base)
+            .collect();
         let mut first = 0;
         for at in 0..=segments.len() {
+            // What stands on the line of a crossing segment is in no column either.
             let across = segments
                 .get(at)
-                .is_none_or(|s| s.u0 < edge && s.u1 > edge + 0.1 * em);
+                .is_none_or(|s| is_near(&crossings, s.base, 0.5 * em));
             if !across {
                 continue;
             }
@@ -126,7 +133,8 @@ fn are_columns(band: &[Segment], edge: f64, em: f64) -> bool {
     if beside < 1.5 * em {
         return false;
     }
-    if left.is_prose() && right.is_prose() {
+    let prose = (left.is_prose(), right.is_prose());
+    if prose == (true, true) {
         return true;
     }
     let (few, many) = if left.bases.len() <= right.bases.len() {
@@ -137,16 +145,22 @@ fn are_columns(band: &[Segment], edge: f64, em: f64) -> bool {
     let shared = few
         .bases
         .iter()
-        .filter(|base| {
-            let next = many.bases.partition_point(|b| b < base);
-            let near = [next.checked_sub(1), Some(next)];
-            near.into_iter()
-                .flatten()
-                .filter_map(|i| many.bases.get(i))
-                .any(|b| (b - **base).abs() < 0.3 * em)
-        })
+        .filter(|base| is_near(&many.bases, **base, 0.3 * em))
         .count();
-    few.bases.len() >= 2 && shared * 2 < few.bases.len()
+    // Text beside something else may share a baseline now and then; rows of a table share nearly
+    // all of them.
+    let most = if prose == (false, false) { 0.5 } else { 0.75 };
+    few.bases.len() >= 3 && (shared as f64) < most * few.bases.len() as f64
+}
+
+/// Whether one of the ascending `values` is closer to `value` than `reach`.
+fn is_near(values: &[f64], value: f64, reach: f64) -> bool {
+    let next = values.partition_point(|v| *v < value);
+    [next.checked_sub(1), Some(next)]
+        .into_iter()
+        .flatten()
+        .filter_map(|i| values.get(i))
+        .any(|v| (v - value).abs() < reach)
 }
 
 /// One side of a gutter, measured.
@@ -210,7 +224,9 @@ fn read_across(segments: Vec<Segment>, out: &mut Vec<Vec<Line>>) {
         if let Some((base, em)) = last {
             let step = line.base - base;
             let larger = em.max(line.em);
-            let apart = step > 1.4 * larger && step > 1.35 * pitch;
+            // Double spacing is 2.4 em; no line of a paragraph is three away from the next.
+            let apart =
+                step > 3.0 * larger || (step > 1.4 * larger && step > 1.35 * pitch);
             let other_size = larger > 1.25 * em.min(line.em);
             if apart || other_size {
                 out.push(std::mem::take(&mut block));
@@ -318,11 +334,11 @@ fn reads_leftward(text: &str) -> bool {
     leftward > 0 && leftward * 2 >= letters
 }
 
-/// The middle value, 0 of none.
+/// The middle value, the lower of two, 0 of none.
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]

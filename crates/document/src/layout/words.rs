@@ -59,6 +59,8 @@ struct Piece {
     bottom: f64,
     base: f64,
     em: f64,
+    /// Baseline and size of the line it belongs to: another's, for a superscript.
+    line: (f64, f64),
     space_before: bool,
     space_after: bool,
 }
@@ -132,7 +134,9 @@ fn pieces(glyphs: Vec<PlacedGlyph>) -> Vec<Piece> {
             piece.top = piece.top.min(glyph.top);
             piece.bottom = piece.bottom.max(glyph.bottom);
         } else {
+            let line = adopt_line(pieces.last_mut(), &glyph);
             pieces.push(Piece {
+                line,
                 text,
                 num_glyphs: 1,
                 u0: glyph.u0,
@@ -151,6 +155,31 @@ fn pieces(glyphs: Vec<PlacedGlyph>) -> Vec<Piece> {
     pieces
 }
 
+/// The baseline and size of the line a new piece belongs to, given the piece before it in the file.
+/// Superscripts, subscripts and bullets take their neighbour's; one that came first is given it
+/// afterwards.
+fn adopt_line(before: Option<&mut Piece>, glyph: &PlacedGlyph) -> (f64, f64) {
+    let own = (glyph.base, glyph.em);
+    let Some(before) = before else {
+        return own;
+    };
+    let is_beside = |large: f64| {
+        let gap = (glyph.u0 - before.u1).max(before.u0 - glyph.u1);
+        gap > -0.5 * large && gap < 1.5 * large
+    };
+    let belongs = |base: f64, em: f64, (line_base, line_em): (f64, f64)| {
+        let shift = (base - line_base) / line_em;
+        (0.4..0.85).contains(&(em / line_em)) && (-0.5..0.3).contains(&shift) && is_beside(line_em)
+    };
+    if belongs(glyph.base, glyph.em, before.line) {
+        return before.line;
+    }
+    if belongs(before.base, before.em, own) {
+        before.line = own;
+    }
+    own
+}
+
 fn continues(piece: &Piece, glyph: &PlacedGlyph) -> bool {
     let em = piece.em;
     let gap = glyph.u0 - piece.u1;
@@ -161,16 +190,19 @@ fn continues(piece: &Piece, glyph: &PlacedGlyph) -> bool {
         && glyph.u0 >= piece.last_u0 - 0.05 * em
 }
 
-/// Groups pieces by baseline, each group sorted along the line.
+/// Groups pieces by the baseline of their line, each group sorted along the line.
 fn lines(mut pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
     /// Lines of other sizes may lie between a piece and the line it belongs to.
     const LOOK_BACK: usize = 4;
-    pieces.sort_by(|a, b| a.base.total_cmp(&b.base));
+    pieces.sort_by(|a, b| a.line.0.total_cmp(&b.line.0));
     let mut lines: Vec<Vec<Piece>> = Vec::new();
     for piece in pieces {
+        let (base, em) = piece.line;
         let home = lines.iter_mut().rev().take(LOOK_BACK).find(|line| {
-            line.first()
-                .is_some_and(|l| piece.base - l.base < 0.25 * piece.em.min(l.em))
+            line.first().is_some_and(|l| {
+                let alike = (em / l.line.1 - 1.0).abs() < 0.25;
+                alike && base - l.line.0 < 0.25 * em.min(l.line.1)
+            })
         });
         match home {
             Some(line) => line.push(piece),
@@ -187,10 +219,14 @@ fn lines(mut pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
 fn line_segments(line: Vec<Piece>) -> Vec<Segment> {
     let spaced_out = spaced_out(&line);
     let mut segments: Vec<Segment> = Vec::new();
-    let mut space_before = true;
+    let mut before: Option<(bool, f64, f64)> = None;
     for (piece, joins) in line.into_iter().zip(spaced_out) {
-        let spaced = space_before || piece.space_before;
-        space_before = piece.space_after;
+        // A note's number is no part of the word it is set on.
+        let apart = before.is_none_or(|(space_after, base, em)| {
+            let shifted = (piece.base - base).abs() > 0.15 * piece.em.max(em);
+            space_after || piece.space_before || shifted
+        });
+        before = Some((piece.space_after, piece.base, piece.em));
         let last = segments
             .last_mut()
             .filter(|s| piece.u0 - s.u1 < SEGMENT_GAP * piece.em.max(s.em));
@@ -221,7 +257,7 @@ fn line_segments(line: Vec<Piece>) -> Vec<Segment> {
             segment.base = piece.base;
         }
         match segment.words.last_mut() {
-            Some(last) if joins || (!spaced && touches(last, &word, piece.em)) => {
+            Some(last) if joins || (!apart && touches(last, &word, piece.em)) => {
                 last.text.push_str(&word.text);
                 last.u1 = last.u1.max(word.u1);
                 last.top = last.top.min(word.top);
@@ -309,11 +345,14 @@ mod tests {
     }
 
     #[test]
-    fn a_superscript_is_a_word_of_its_own() {
+    fn a_superscript_is_a_word_of_its_own_on_the_same_line() {
         let mut all = glyphs("name", 0.0, 10.0, 10.0);
         all.extend(glyphs("2", 20.0, 6.5, 7.0));
-        let mut words: Vec<String> = words_of(all).into_iter().flatten().collect();
-        words.sort();
-        assert_eq!(words, ["2", "name"]);
+        all.extend(glyphs(", and", 24.0, 10.0, 10.0));
+        assert_eq!(words_of(all), [["name", "2", ",", "and"]]);
+        // The number of a footnote comes before its text.
+        let mut all = glyphs("3", 0.0, 6.5, 6.0);
+        all.extend(glyphs("note", 4.0, 10.0, 9.0));
+        assert_eq!(words_of(all), [["3", "note"]]);
     }
 }
