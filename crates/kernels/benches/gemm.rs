@@ -1,6 +1,7 @@
 //! Rates of the kernels at the shapes of the models, beside this machine's peak measured in the same run.
 //!
-//! `cargo bench -p colibri-kernels`, or with a filter: `cargo bench -p colibri-kernels -- attention`.
+//! `cargo bench -p colibri-kernels`, or with a filter: `cargo bench -p colibri-kernels -- attention`. On a machine
+//! that is busy with other work: `RAYON_NUM_THREADS=1 cargo bench -p colibri-kernels -- --processor`.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
@@ -9,7 +10,7 @@ use std::hint::black_box;
 use colibri_kernels::attention::{AttentionShape, Inner, Mask, attention_with};
 use colibri_kernels::gemm::{Activation, PackedMatrix, Precision, Product, Write, matmul};
 use colibri_kernels::isa::Isa;
-use colibri_kernels::peak::{best_of, bytes_per_second, operations_per_second};
+use colibri_kernels::peak::{Clock, bytes_per_second, operations_per_second};
 use colibri_kernels::rows::{Rows, RowsMut};
 use colibri_kernels::{activation, maxsim, norm, parallel};
 
@@ -64,6 +65,15 @@ fn main() {
     }
 }
 
+/// `--processor` measures the time the program gets, for machines that are busy with other work.
+fn clock() -> Clock {
+    if std::env::args().any(|word| word == "--processor") {
+        Clock::Processor
+    } else {
+        Clock::Wall
+    }
+}
+
 fn values(count: usize) -> Vec<f32> {
     let mut state = 88_172_645_463_325_252_u64;
     (0..count)
@@ -103,8 +113,8 @@ fn products(name: &str, precision: Precision) {
             let operations = 2.0 * (m * k * n) as f64;
             let tries = (2e10 / operations).clamp(3.0, 100.0) as usize;
             for _ in 0..4 {
-                peak = peak.max(operations_per_second(Isa::detect(), precision, 3));
-                let best = best_of(tries, || {
+                peak = peak.max(operations_per_second(Isa::detect(), precision, clock(), 3));
+                let best = clock().best_of(tries, || {
                     multiply(black_box(&x), m, &weights, &mut out, activation);
                 });
                 rate = rate.max(operations / best.as_secs_f64());
@@ -120,7 +130,7 @@ fn products(name: &str, precision: Precision) {
 }
 
 fn skinny() {
-    let peak = bytes_per_second(10);
+    let peak = bytes_per_second(clock(), 10);
     println!("reading memory: {:.1} GB/s", peak / 1e9);
     for (m, k, n) in SKINNY {
         for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
@@ -130,7 +140,7 @@ fn skinny() {
                 .map(|_| PackedMatrix::from_rows(precision, n, k, &w))
                 .collect();
             let mut out = vec![0.0; m * n];
-            let best = best_of(10, || {
+            let best = clock().best_of(10, || {
                 for weights in &weights {
                     multiply(black_box(&x), m, weights, &mut out, Activation::Identity);
                 }
@@ -193,8 +203,8 @@ fn attention() {
             let (mut peak, mut rate) = (0.0_f64, 0.0_f64);
             let tries = (1e10 / operations).clamp(3.0, 200.0) as usize;
             for _ in 0..4 {
-                peak = peak.max(operations_per_second(Isa::detect(), precision, 3));
-                let best = best_of(tries, || {
+                peak = peak.max(operations_per_second(Isa::detect(), precision, clock(), 3));
+                let best = clock().best_of(tries, || {
                     attention_with(
                         Isa::detect(),
                         inner,
@@ -224,7 +234,7 @@ fn rows() {
     let (m, n) = (1024, 768);
     let x = values(m * n);
     let (weight, mut out, mut wide) = (values(n), values(m * n), values(m * 3072));
-    let layer = best_of(100, || {
+    let layer = clock().best_of(100, || {
         norm::layer_norm(
             Rows::new(&x, m, n),
             &weight,
@@ -233,7 +243,7 @@ fn rows() {
             RowsMut::new(&mut out, m, n),
         );
     });
-    let rms = best_of(100, || {
+    let rms = clock().best_of(100, || {
         norm::rms_norm(
             Rows::new(&x, m, n),
             &weight,
@@ -241,7 +251,7 @@ fn rows() {
             RowsMut::new(&mut out, m, n),
         );
     });
-    let gelu = best_of(100, || activation::gelu_tanh(black_box(&mut wide)));
+    let gelu = clock().best_of(100, || activation::gelu_tanh(black_box(&mut wide)));
     println!("{m}×{n}: layer norm {layer:?}, RMS norm {rms:?}; GELU of {m}×3072 {gelu:?}");
 }
 
@@ -253,7 +263,7 @@ fn search() {
         .collect();
     let pages: Vec<Vec<half::f16>> = (0..500).map(|_| page.clone()).collect();
     let pages: Vec<&[half::f16]> = pages.iter().map(Vec::as_slice).collect();
-    let best = best_of(10, || {
+    let best = clock().best_of(10, || {
         black_box(maxsim::maxsim_many(Rows::new(&query, 20, 128), &pages));
     });
     println!(

@@ -144,22 +144,30 @@ pub(crate) unsafe fn finish<S: Simd, const INTEGERS: bool>(s: S, finish: &Finish
     // SAFETY: the caller vouches for the places named in `finish`.
     unsafe {
         match finish.activation {
-            Activation::Identity => finish_rows::<S, INTEGERS>(s, finish, |value| value),
-            Activation::GeluTanh => {
-                finish_rows::<S, INTEGERS>(s, finish, |value| vector::gelu_tanh_vector(s, value));
-            }
-            Activation::Silu => {
-                finish_rows::<S, INTEGERS>(s, finish, |value| vector::silu_vector(s, value));
-            }
+            Activation::Identity => finish_rows::<S, INTEGERS, IDENTITY>(s, finish),
+            Activation::GeluTanh => finish_rows::<S, INTEGERS, GELU_TANH>(s, finish),
+            Activation::Silu => finish_rows::<S, INTEGERS, SILU>(s, finish),
         }
     }
 }
 
+const IDENTITY: u8 = 0;
+const GELU_TANH: u8 = 1;
+const SILU: u8 = 2;
+
 #[inline(always)]
-unsafe fn finish_rows<S: Simd, const INTEGERS: bool>(
+fn activate<S: Simd, const ACTIVATION: u8>(s: S, value: S::F) -> S::F {
+    match ACTIVATION {
+        GELU_TANH => vector::gelu_tanh_vector(s, value),
+        SILU => vector::silu_vector(s, value),
+        _ => value,
+    }
+}
+
+#[inline(always)]
+unsafe fn finish_rows<S: Simd, const INTEGERS: bool, const ACTIVATION: u8>(
     s: S,
     finish: &Finish<'_>,
-    activation: impl Fn(S::F) -> S::F,
 ) {
     for row in 0..finish.rows {
         let row_scale = if INTEGERS {
@@ -188,7 +196,7 @@ unsafe fn finish_rows<S: Simd, const INTEGERS: bool>(
                 if let Some(bias) = finish.bias {
                     value = s.add(value, s.load(&bias[at..]));
                 }
-                value = activation(value);
+                value = activate::<S, ACTIVATION>(s, value);
                 if finish.write == Write::Add {
                     value = s.add(value, s.load(out));
                 }
@@ -197,7 +205,7 @@ unsafe fn finish_rows<S: Simd, const INTEGERS: bool>(
                 if let Some(bias) = finish.bias {
                     value = s.add(value, s.load_part(&bias[at..at + out.len()]));
                 }
-                value = activation(value);
+                value = activate::<S, ACTIVATION>(s, value);
                 if finish.write == Write::Add {
                     value = s.add(value, s.load_part(out));
                 }

@@ -75,67 +75,86 @@ pub(crate) fn silu_vector<S: Simd>(s: S, x: S::F) -> S::F {
     gated(s, x, s.mul(x, s.splat(-LOG2_E)))
 }
 
-/// Applies `op` to every value.
-#[inline(always)]
-fn map<S: Simd>(s: S, values: &mut [f32], op: impl Fn(S::F) -> S::F) {
-    let mut blocks = values.chunks_exact_mut(S::LANES);
-    for block in &mut blocks {
-        s.store(op(s.load(block)), block);
-    }
-    let rest = blocks.into_remainder();
-    if !rest.is_empty() {
-        s.store_part(op(s.load_part(rest)), rest);
-    }
+// The loops below are macros and not functions that take closures: a closure has no target features of its
+// own, and one too long to be inlined would call every instruction as a function.
+
+/// Replaces every value of a slice by an expression of it.
+macro_rules! map {
+    ($s:ident, $values:expr, |$value:ident| $op:expr) => {{
+        let mut blocks = $values.chunks_exact_mut(S::LANES);
+        for block in &mut blocks {
+            let $value = $s.load(block);
+            $s.store($op, block);
+        }
+        let rest = blocks.into_remainder();
+        if !rest.is_empty() {
+            let $value = $s.load_part(rest);
+            $s.store_part($op, rest);
+        }
+    }};
 }
 
-/// Applies `op` to every pair of values and leaves the result in the first.
-#[inline(always)]
-fn zip<S: Simd>(s: S, values: &mut [f32], others: &[f32], op: impl Fn(S::F, S::F) -> S::F) {
-    let mut blocks = values.chunks_exact_mut(S::LANES);
-    let mut others = others.chunks_exact(S::LANES);
-    for (block, other) in (&mut blocks).zip(&mut others) {
-        s.store(op(s.load(block), s.load(other)), block);
-    }
-    let (rest, other) = (blocks.into_remainder(), others.remainder());
-    if !rest.is_empty() {
-        s.store_part(op(s.load_part(rest), s.load_part(other)), rest);
-    }
+/// Replaces every value of a slice by an expression of it and of the value beside it in another.
+macro_rules! zip {
+    ($s:ident, $values:expr, $others:expr, |$value:pat_param, $other:pat_param| $op:expr) => {{
+        let mut blocks = $values.chunks_exact_mut(S::LANES);
+        let mut others = $others.chunks_exact(S::LANES);
+        for (block, other) in (&mut blocks).zip(&mut others) {
+            let ($value, $other) = ($s.load(block), $s.load(other));
+            $s.store($op, block);
+        }
+        let (rest, other) = (blocks.into_remainder(), others.remainder());
+        if !rest.is_empty() {
+            let ($value, $other) = ($s.load_part(rest), $s.load_part(other));
+            $s.store_part($op, rest);
+        }
+    }};
 }
 
-/// Sums `op` over all values. `op` sees zeros past the end.
-#[inline(always)]
-fn sum_of<S: Simd>(s: S, values: &[f32], op: impl Fn(S::F, S::F) -> S::F) -> f32 {
-    let mut sums = [s.splat(0.0); 4];
-    let mut blocks = values.chunks_exact(S::LANES);
-    for (index, block) in (&mut blocks).enumerate() {
-        sums[index % 4] = op(s.load(block), sums[index % 4]);
-    }
-    if !blocks.remainder().is_empty() {
-        sums[0] = op(s.load_part(blocks.remainder()), sums[0]);
-    }
-    s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+/// Adds up an expression of every value and the sum so far. It sees zeros past the end.
+macro_rules! sum {
+    ($s:ident, $values:expr, |$value:ident, $sum:ident| $op:expr) => {{
+        let mut sums = [$s.splat(0.0); 4];
+        let mut blocks = $values.chunks_exact(4 * S::LANES);
+        for block in &mut blocks {
+            for (part, sum) in block.chunks_exact(S::LANES).zip(&mut sums) {
+                let ($value, $sum) = ($s.load(part), *sum);
+                *sum = $op;
+            }
+        }
+        for (part, sum) in blocks.remainder().chunks(S::LANES).zip(&mut sums) {
+            let $value = if part.len() == S::LANES {
+                $s.load(part)
+            } else {
+                $s.load_part(part)
+            };
+            let $sum = *sum;
+            *sum = $op;
+        }
+        $s.sum($s.add($s.add(sums[0], sums[1]), $s.add(sums[2], sums[3])))
+    }};
 }
 
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, values: &mut [f32]) {
-    map(s, values, |value| exp_vector(s, value));
+    map!(s, values, |value| exp_vector(s, value));
 }
 
 #[inline(always)]
 pub(crate) fn gelu_tanh<S: Simd>(s: S, values: &mut [f32]) {
-    map(s, values, |value| gelu_tanh_vector(s, value));
+    map!(s, values, |value| gelu_tanh_vector(s, value));
 }
 
 #[inline(always)]
 pub(crate) fn silu_mul<S: Simd>(s: S, gate: &mut [f32], up: &[f32]) {
-    zip(s, gate, up, |gate, up| s.mul(silu_vector(s, gate), up));
+    zip!(s, gate, up, |gate, up| s.mul(silu_vector(s, gate), up));
 }
 
 /// `out = from · factor`.
 #[inline(always)]
 pub(crate) fn scale<S: Simd>(s: S, from: &[f32], factor: f32, out: &mut [f32]) {
     let factor = s.splat(factor);
-    zip(s, out, from, |_, value| s.mul(value, factor));
+    zip!(s, out, from, |_, value| s.mul(value, factor));
 }
 
 #[inline(always)]
@@ -148,11 +167,11 @@ pub(crate) fn layer_norm<S: Simd>(
     out: &mut [f32],
 ) {
     let count = x.len() as f32;
-    let mean = sum_of(s, x, |value, sum| s.add(value, sum)) / count;
+    let mean = sum!(s, x, |value, sum| s.add(value, sum)) / count;
     // The deviations are summed in a second pass: the difference of two large sums would lose them. The
     // zeros read past the end deviate by the mean each, which is taken off again.
     let center = s.splat(mean);
-    let squares = sum_of(s, x, |value, sum| {
+    let squares = sum!(s, x, |value, sum| {
         let deviation = s.sub(value, center);
         s.mul_add(deviation, deviation, sum)
     });
@@ -160,28 +179,28 @@ pub(crate) fn layer_norm<S: Simd>(
     let variance = (squares - missing as f32 * (mean * mean)).max(0.0) / count;
     let inverse = s.splat(1.0 / (variance + eps).sqrt());
     out.copy_from_slice(x);
-    zip(s, out, weight, |value, weight| {
+    zip!(s, out, weight, |value, weight| {
         s.mul(s.mul(s.sub(value, center), inverse), weight)
     });
-    zip(s, out, bias, |value, bias| s.add(value, bias));
+    zip!(s, out, bias, |value, bias| s.add(value, bias));
 }
 
 #[inline(always)]
 pub(crate) fn rms_norm<S: Simd>(s: S, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let squares = sum_of(s, x, |value, sum| s.mul_add(value, value, sum));
+    let squares = sum!(s, x, |value, sum| s.mul_add(value, value, sum));
     let inverse = s.splat(1.0 / (squares / x.len() as f32 + eps).sqrt());
     out.copy_from_slice(x);
-    zip(s, out, weight, |value, weight| {
+    zip!(s, out, weight, |value, weight| {
         s.mul(s.mul(value, inverse), weight)
     });
 }
 
 #[inline(always)]
 pub(crate) fn l2_normalize<S: Simd>(s: S, x: &mut [f32]) {
-    let squares = sum_of(s, x, |value, sum| s.mul_add(value, value, sum));
+    let squares = sum!(s, x, |value, sum| s.mul_add(value, value, sum));
     if squares != 0.0 {
         let norm = s.splat(squares.sqrt());
-        map(s, x, |value| s.div(value, norm));
+        map!(s, x, |value| s.div(value, norm));
     }
 }
 
@@ -215,11 +234,13 @@ pub(crate) fn rotate<S: Simd>(s: S, low: &mut [f32], high: &mut [f32], cos: &[f3
 #[inline(always)]
 pub(crate) fn softmax<S: Simd>(s: S, scores: &mut [f32], bias: Option<&[f32]>) -> f32 {
     if let Some(bias) = bias {
-        zip(s, scores, bias, |score, bias| s.add(score, bias));
+        zip!(s, scores, bias, |score, bias| s.add(score, bias));
     }
     let mut greatest = [s.splat(f32::NEG_INFINITY); 4];
-    for (index, block) in scores.chunks_exact(S::LANES).enumerate() {
-        greatest[index % 4] = s.max(greatest[index % 4], s.load(block));
+    for blocks in scores.chunks(4 * S::LANES) {
+        for (block, greatest) in blocks.chunks_exact(S::LANES).zip(&mut greatest) {
+            *greatest = s.max(*greatest, s.load(block));
+        }
     }
     let pair = s.max(
         s.max(greatest[0], greatest[1]),
@@ -233,10 +254,12 @@ pub(crate) fn softmax<S: Simd>(s: S, scores: &mut [f32], bias: Option<&[f32]>) -
         greatest
     });
     let mut sums = [s.splat(0.0); 4];
-    for (index, block) in scores.chunks_exact_mut(S::LANES).enumerate() {
-        let value = exp2_vector(s, s.sub(s.load(block), shift));
-        sums[index % 4] = s.add(sums[index % 4], value);
-        s.store(value, block);
+    for blocks in scores.chunks_mut(4 * S::LANES) {
+        for (block, sum) in blocks.chunks_exact_mut(S::LANES).zip(&mut sums) {
+            let value = exp2_vector(s, s.sub(s.load(block), shift));
+            *sum = s.add(*sum, value);
+            s.store(value, block);
+        }
     }
     s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
 }
@@ -310,7 +333,6 @@ pub(crate) fn narrow_bytes<S: Simd>(s: S, row: &[f32], offset: i32, out: &mut [u
         0.0
     };
     let (factor, low, high) = (s.splat(inverse), s.splat(-127.0), s.splat(127.0));
-    let narrow = |value: S::F| s.max(low, s.min(high, s.round(s.mul(value, factor))));
     let bytes = bytes(out);
     let mut blocks = row.chunks_exact(S::LANES);
     let mut at = 0;
@@ -319,12 +341,14 @@ pub(crate) fn narrow_bytes<S: Simd>(s: S, row: &[f32], offset: i32, out: &mut [u
         return scale;
     }
     for block in &mut blocks {
-        s.store_bytes(narrow(s.load(block)), offset, &mut bytes[at..]);
+        let whole = s.round(s.mul(s.load(block), factor));
+        s.store_bytes(s.max(low, s.min(high, whole)), offset, &mut bytes[at..]);
         at += S::LANES;
     }
     if !blocks.remainder().is_empty() {
         let mut last = [0; 16];
-        s.store_bytes(narrow(s.load_part(blocks.remainder())), offset, &mut last);
+        let whole = s.round(s.mul(s.load_part(blocks.remainder()), factor));
+        s.store_bytes(s.max(low, s.min(high, whole)), offset, &mut last);
         let end = bytes.len();
         bytes[at..].copy_from_slice(&last[..end - at]);
     }
