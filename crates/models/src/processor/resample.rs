@@ -1,10 +1,14 @@
 //! Pillow's 8-bit resampler, bit for bit.
 //!
 //! The models were trained on pictures resized by Pillow (`Image.resize`), whose arithmetic is
-//! fixed-point: weights in f64, normalised, rounded to 22 fractional bits; the horizontal pass
-//! first, rounded and clamped to 8 bits; then the vertical one. Every other resizer differs by up
-//! to 43 levels at the edge of a letter, because it filters in another order or does not clamp
-//! between the passes, so this is a port of `src/libImaging/Resample.c` (Pillow 13).
+//! fixed-point: weights in f64, normalised, rounded to 22 fractional bits; a pass over the rows and
+//! one over the columns, each rounded and clamped to 8 bits. Every other resizer differs by up to
+//! 43 levels at the edge of a letter, because it filters in another order or does not clamp between
+//! the passes, so this does what `src/libImaging/Resample.c` of Pillow 13 does.
+//!
+//! The order of the passes shows in the result. Up to Pillow 12 it is always rows first; Pillow 13
+//! begins with the columns where the height loses more than twice what the width loses. Of pages
+//! that touches only tall ones (the overview of a page cut into one or two columns of four).
 //!
 //! Speed: a page takes five such passes of some 300 million multiplications. Sixteen samples are
 //! computed side by side, each weight split into two 16-bit halves so that the compiler can use
@@ -114,20 +118,35 @@ pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> Resu
         }
     }
     let (from_width, from_height) = image.dimensions();
-    let mut pixels: Option<Vec<u8>> = None;
-    if width != from_width {
+    let across = |pixels: &[u8]| {
         let axis = Axis::new(from_width as usize, width as usize, filter);
-        pixels = Some(horizontal(image.as_raw(), from_width as usize, &axis));
-    }
-    if height != from_height {
+        horizontal(pixels, from_width as usize, &axis)
+    };
+    let down = |pixels: &[u8], width: u32| {
         let axis = Axis::new(from_height as usize, height as usize, filter);
-        let source = pixels.as_deref().unwrap_or(image.as_raw());
-        pixels = Some(vertical(source, width as usize * CHANNELS, &axis));
-    }
-    let pixels = pixels.unwrap_or_else(|| image.as_raw().clone());
+        vertical(pixels, width as usize * CHANNELS, &axis)
+    };
+    let source = image.as_raw();
+    // A pass that changes nothing is left out.
+    let pixels = match (width != from_width, height != from_height) {
+        (false, false) => source.clone(),
+        (true, false) => across(source),
+        (false, true) => down(source, width),
+        (true, true) if columns_first(image.dimensions(), (width, height)) => {
+            across(&down(source, from_width))
+        }
+        (true, true) => down(&across(source), width),
+    };
     // A buffer of another size than asked for cannot come out of the passes; were it to, it would
     // show as an image that has no pixels.
     RgbImage::from_raw(width, height, pixels).ok_or(Error::EmptyImage { width, height })
+}
+
+/// Whether the vertical pass comes first (`horizontal_first` in Pillow 13, negated).
+fn columns_first((from_width, from_height): (u32, u32), (width, height): (u32, u32)) -> bool {
+    let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
+    let down = lost(from_height, height);
+    down > 0 && down > lost(from_width, width) * 2
 }
 
 /// One weight in two halves: `high * 2^11 + low`, low in 0..2048.
@@ -348,18 +367,34 @@ mod tests {
             ((total + (1 << 21)) >> 22).clamp(0, 255) as u8
         };
         let rgb = |value: &dyn Fn(usize) -> u8| image::Rgb([value(0), value(1), value(2)]);
-        let middle = RgbImage::from_fn(width, image.height(), |x, y| {
-            if width == image.width() {
-                return *image.get_pixel(x, y);
+        let rows = |image: &RgbImage| {
+            RgbImage::from_fn(width, image.height(), |x, y| {
+                rgb(&|c| sum(&across, x, &|x| image.get_pixel(x, y)[c]))
+            })
+        };
+        let columns = |image: &RgbImage| {
+            RgbImage::from_fn(image.width(), height, |x, y| {
+                rgb(&|c| sum(&down, y, &|y| image.get_pixel(x, y)[c]))
+            })
+        };
+        match (width == image.width(), height == image.height()) {
+            (true, true) => image.clone(),
+            (false, true) => rows(image),
+            (true, false) => columns(image),
+            (false, false) if columns_first(image.dimensions(), (width, height)) => {
+                rows(&columns(image))
             }
-            rgb(&|c| sum(&across, x, &|x| image.get_pixel(x, y)[c]))
-        });
-        RgbImage::from_fn(width, height, |x, y| {
-            if height == image.height() {
-                return *middle.get_pixel(x, y);
-            }
-            rgb(&|c| sum(&down, y, &|y| middle.get_pixel(x, y)[c]))
-        })
+            (false, false) => columns(&rows(image)),
+        }
+    }
+
+    #[test]
+    fn columns_go_first_where_the_height_loses_most() {
+        assert!(columns_first((1024, 2048), (512, 512)));
+        assert!(!columns_first((1536, 2048), (512, 512)));
+        assert!(columns_first((100, 11), (300, 10)));
+        assert!(!columns_first((100, 10), (300, 11)));
+        assert!(!columns_first((10, 12), (9, 10)));
     }
 
     #[test]
