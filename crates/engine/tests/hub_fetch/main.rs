@@ -9,4 +9,5 @@ mod broken;
 mod cached;
 mod fresh;
 mod refused;
+mod served;
 mod server;
