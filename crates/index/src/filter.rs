@@ -7,6 +7,8 @@
 //! numbers, else as text, so that dates written `2024-05-31` compare as dates. Of a list it is enough that
 //! one element matches. A key the document lacks satisfies `!=` and `!~` only.
 
+use std::collections::BTreeSet;
+
 use globset::{GlobBuilder, GlobMatcher};
 use serde_json::Value;
 
@@ -59,6 +61,8 @@ struct Condition {
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     conditions: Vec<Condition>,
+    /// Only documents at one of these paths, where given.
+    paths: Option<BTreeSet<String>>,
 }
 
 impl Filter {
@@ -89,24 +93,34 @@ impl Filter {
     pub fn path_is(path: &str) -> Self {
         let condition =
             Condition { key: "path".to_owned(), test: Test::Equal, negated: false, value: path.to_owned() };
-        Self { conditions: vec![condition] }
+        Self { conditions: vec![condition], paths: None }
+    }
+
+    /// A filter that lets only the documents at exactly these paths through.
+    pub fn paths_are<S: Into<String>>(paths: impl IntoIterator<Item = S>) -> Self {
+        Self { conditions: Vec::new(), paths: Some(paths.into_iter().map(Into::into).collect()) }
     }
 
     /// Both filters must hold.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.conditions.extend(other.conditions);
+        self.paths = match (self.paths, other.paths) {
+            (Some(own), Some(other)) => Some(own.intersection(&other).cloned().collect()),
+            (own, other) => own.or(other),
+        };
         self
     }
 
     /// Whether everything passes.
     pub fn is_empty(&self) -> bool {
-        self.conditions.is_empty()
+        self.conditions.is_empty() && self.paths.is_none()
     }
 
     /// Whether the document passes.
     pub fn matches(&self, document: &DocumentRecord) -> bool {
-        self.conditions.iter().all(|condition| condition.holds(document))
+        self.paths.as_ref().is_none_or(|paths| paths.contains(&document.path))
+            && self.conditions.iter().all(|condition| condition.holds(document))
     }
 }
 
