@@ -1,0 +1,3 @@
+//! Connectors: patch features → visual tokens in the text model's space.
+
+pub mod pixel_shuffle;

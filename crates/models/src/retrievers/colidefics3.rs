@@ -1,0 +1,147 @@
+//! ColIdefics3: the Idefics3 backbone under a 128-dimensional projection (colSmol-256M, colSmol-500M,
+//! colsmolvlm-alpha).
+//!
+//! Paper: Faysse et al. 2024, <https://arxiv.org/abs/2407.01449>. Upstream: `ColIdefics3` in colpali-engine
+//! 0.3.18. Every token of a page's prompt becomes a row, text and tags as well as visual tokens; the
+//! projection is `linear.*` of the base checkpoint and is never adapted. Pages go through one at a time, so
+//! that there is no padding and a row of a batch is trivially the row of the page alone.
+
+use candle_core::{DType, Device, Tensor};
+use colibri_nn::{Linear, Weights};
+use image::RgbImage;
+
+use super::{PageEmbedding, Retriever, RetrieverSettings, Rows};
+use crate::{
+    Error, NoTrace, Result, Trace,
+    processor::{ColIdefics3Processor, ProcessorFiles, TileOptions},
+    registry::{Checkpoint, LoadOptions},
+    vlm::idefics3::{Config, Idefics3},
+};
+
+/// Width of a row (`self.dim` upstream).
+const DIM: usize = 128;
+
+/// The retriever.
+#[derive(Debug)]
+pub struct ColIdefics3 {
+    backbone: Idefics3,
+    linear: Linear,
+    processor: ColIdefics3Processor,
+    tiles: TileOptions,
+    precision: &'static str,
+    num_bytes: usize,
+}
+
+impl ColIdefics3 {
+    /// Loads the retriever: backbone and projection from the base, the adapter over the text layers, the
+    /// processor's files from the adapter's folder first.
+    ///
+    /// # Errors
+    /// When a tensor or file is missing or does not fit.
+    pub fn load(config: &Config, weights: &Weights, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self> {
+        let mut files = ProcessorFiles::new(&checkpoint.folder);
+        if let Some(base) = &checkpoint.base {
+            files = files.with_fallback(base);
+        }
+        let version = options.prompt_version.unwrap_or_default();
+        let processor = ColIdefics3Processor::load(&files, Some(config.tokens_per_tile()), version)?;
+        let backbone = Idefics3::load(config, &weights.pp("model"))?;
+        let linear = weights.linear("linear", config.text_config.hidden_size, DIM, true)?;
+        Ok(Self {
+            backbone,
+            linear,
+            processor,
+            tiles: options.tiles,
+            precision: options.placement.precision_name(),
+            num_bytes: weights.loaded_bytes(),
+        })
+    }
+
+    /// The processor it was loaded with.
+    pub fn processor(&self) -> &ColIdefics3Processor {
+        &self.processor
+    }
+
+    /// [`Retriever::embed_page`], with every stage shown to `trace`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn embed_page_traced(
+        &self,
+        page: &RgbImage,
+        tiles: &TileOptions,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+        trace: &mut dyn Trace,
+    ) -> Result<PageEmbedding> {
+        let prompt = self.processor.document(page, tiles)?;
+        let grid = prompt.tiles.grid();
+        let visual = self.backbone.encode_images(&[prompt.tiles], self.processor.images(), on_tile, trace)?;
+        let rows = self.project(&prompt.ids, visual.as_ref(), trace)?;
+        Ok(PageEmbedding { rows, geometry: self.processor.geometry(&prompt.ids, grid) })
+    }
+
+    /// [`Retriever::embed_query`], with every stage shown to `trace`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn embed_query_traced(&self, query: &str, trace: &mut dyn Trace) -> Result<Rows> {
+        self.project(&self.processor.query_ids(query)?, None, trace)
+    }
+
+    /// Text model, projection, L2 norm.
+    fn project(&self, ids: &[u32], visual: Option<&Tensor>, trace: &mut dyn Trace) -> Result<Rows> {
+        let text = self.backbone.text();
+        let merged = self.backbone.merge(ids, visual)?; // (1, tokens, hidden)
+        trace.record("merged", &merged)?;
+        let hidden = text.norm(&text.forward(merged, None, trace)?)?;
+        trace.record("text.norm", &hidden)?;
+        let projected = self.linear.forward(&hidden)?.squeeze(0)?; // (tokens, 128)
+        let mut values = projected
+            .to_dtype(DType::F32)?
+            .to_device(&Device::Cpu)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        normalise(&mut values)?;
+        let rows = Rows { values, dim: DIM };
+        trace.record("rows", &Tensor::from_slice(&rows.values, (rows.num_rows(), DIM), &Device::Cpu)?)?;
+        Ok(rows)
+    }
+}
+
+/// Scales every row to length 1. Upstream divides by the length as it is; a row that has none is a sign of
+/// damaged weights and would poison every score, so it is an error here.
+fn normalise(values: &mut [f32]) -> Result<()> {
+    for (row, values) in values.chunks_exact_mut(DIM).enumerate() {
+        let length = values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt() as f32;
+        if !(length.is_finite() && length > 0.0) {
+            return Err(Error::DegenerateRow { row, length });
+        }
+        for value in values {
+            *value /= length;
+        }
+    }
+    Ok(())
+}
+
+impl Retriever for ColIdefics3 {
+    fn settings(&self) -> RetrieverSettings {
+        RetrieverSettings {
+            dim: DIM,
+            prompt_version: self.processor.version(),
+            precision: self.precision.to_owned(),
+            longest_edge: self.processor.images().longest_edge(&self.tiles),
+        }
+    }
+
+    fn embed_page(&self, page: &RgbImage, on_tile: &mut dyn FnMut(usize, usize) -> bool) -> Result<PageEmbedding> {
+        self.embed_page_traced(page, &self.tiles, on_tile, &mut NoTrace)
+    }
+
+    fn embed_query(&self, query: &str) -> Result<Rows> {
+        self.embed_query_traced(query, &mut NoTrace)
+    }
+
+    fn num_bytes(&self) -> usize {
+        self.num_bytes
+    }
+}

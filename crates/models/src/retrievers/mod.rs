@@ -1,0 +1,68 @@
+//! Retrievers: page images and queries → rows for late interaction.
+
+mod colidefics3;
+
+pub use colidefics3::ColIdefics3;
+
+use image::RgbImage;
+
+use crate::{Result, processor::{PromptVersion, TokenGeometry}};
+
+/// The rows of one page or query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rows {
+    /// `(num_rows, dim)`, row-major, each of length 1.
+    pub values: Vec<f32>,
+    /// Width of a row.
+    pub dim: usize,
+}
+
+impl Rows {
+    /// Number of rows.
+    pub fn num_rows(&self) -> usize {
+        self.values.len() / self.dim
+    }
+}
+
+/// A page as a retriever sees it.
+#[derive(Clone, Debug)]
+pub struct PageEmbedding {
+    /// One row a token of the page's prompt.
+    pub rows: Rows,
+    /// What each row stands for.
+    pub geometry: Vec<TokenGeometry>,
+}
+
+/// What an index has to remember in order to refuse rows made otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetrieverSettings {
+    /// Width of a row.
+    pub dim: usize,
+    /// Prompts of pages and queries.
+    pub prompt_version: PromptVersion,
+    /// Precision of the large matrices.
+    pub precision: String,
+    /// Longest side of a page in pixels, before it is cut into tiles.
+    pub longest_edge: u32,
+}
+
+/// Turns pages and queries into rows whose MaxSim ranks pages.
+pub trait Retriever: Send + Sync {
+    /// What the rows depend on.
+    fn settings(&self) -> RetrieverSettings;
+
+    /// The rows of a page. `on_tile(done, total)` may stop the work by returning `false`.
+    ///
+    /// # Errors
+    /// When a layer fails, or [`crate::Error::Cancelled`].
+    fn embed_page(&self, page: &RgbImage, on_tile: &mut dyn FnMut(usize, usize) -> bool) -> Result<PageEmbedding>;
+
+    /// The rows of a query.
+    ///
+    /// # Errors
+    /// When a layer fails or the query is longer than the model.
+    fn embed_query(&self, query: &str) -> Result<Rows>;
+
+    /// Bytes the weights occupy.
+    fn num_bytes(&self) -> usize;
+}

@@ -1,0 +1,3 @@
+//! Text models: token and visual embeddings → hidden states.
+
+pub mod llama;

@@ -1,0 +1,3 @@
+//! Vision towers: tiles → patch features.
+
+pub mod siglip;

@@ -1,0 +1,3 @@
+//! Vision language models: tower, connector and text model as one backbone.
+
+pub mod idefics3;
