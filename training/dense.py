@@ -34,6 +34,8 @@ class Tiles:
     """An endless stream of batches, each a function of the seed and its number alone."""
 
     def __init__(self, tokenizer_folder: Path, batch: int, per_sequence: int, seed: int) -> None:
+        if batch % per_sequence:
+            raise SystemExit(f"--batch is {batch}, it must be a multiple of {per_sequence}")
         self.folder, self.batch, self.per_sequence, self.seed = tokenizer_folder, batch, per_sequence, seed
         self.tokenizer = None
 

@@ -6,6 +6,7 @@ import argparse
 import math
 import multiprocessing
 import os
+import queue
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ class Clock:
     processor time divided by the threads that counts, not the wall clock: a starved run must not lose its schedule."""
 
     def __init__(self, options: argparse.Namespace, stage: str) -> None:
-        self.limit = options.minutes * 60
+        self.minutes, self.hurry = options.minutes, options.runs / f"{stage}.minutes"
         self.step, self.before, self.seen = 0, 0.0, 0
         self.threads = options.threads if options.device == "cpu" else 0
         self.saved = self.logged = time.monotonic()
@@ -51,6 +52,15 @@ class Clock:
 
     def elapsed(self) -> float:
         return self.before + self.now() - self.started
+
+    @property
+    def limit(self) -> float:
+        """Seconds this stage may take; a number written to `runs/STAGE.minutes` while it runs takes the place of `--minutes`."""
+        try:
+            self.minutes = float(self.hurry.read_text())
+        except (OSError, ValueError):
+            pass
+        return self.minutes * 60
 
     def over(self) -> bool:
         return self.elapsed() >= self.limit
@@ -144,7 +154,12 @@ def resume(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.
 
 def _work(make: Callable[[int], dict], steps: multiprocessing.Queue, done: multiprocessing.Queue) -> None:
     torch.set_num_threads(1)
-    while (step := steps.get()) is not None:
+    parent = os.getppid()
+    while os.getppid() == parent:  # a worker does not outlive a stage that was killed
+        try:
+            step = steps.get(timeout=10)
+        except queue.Empty:
+            continue
         done.put((step, {k: v.numpy() if torch.is_tensor(v) else v for k, v in make(step).items()}))
 
 
