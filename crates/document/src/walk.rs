@@ -213,7 +213,11 @@ fn is_loop(error: &ignore::Error) -> bool {
         ignore::Error::WithDepth { err, .. }
         | ignore::Error::WithPath { err, .. }
         | ignore::Error::WithLineNumber { err, .. } => is_loop(err),
-        _ => false,
+        ignore::Error::Partial(_)
+        | ignore::Error::Io(_)
+        | ignore::Error::Glob { .. }
+        | ignore::Error::UnrecognizedFileType(_)
+        | ignore::Error::InvalidDefinition => false,
     }
 }
 

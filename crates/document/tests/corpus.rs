@@ -1,5 +1,10 @@
 //! The real documents: all of them open, every page is drawn, and their words find the right
 //! pages.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests: a step that fails is a test that fails"
+)]
 
 mod support;
 

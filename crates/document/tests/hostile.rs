@@ -1,4 +1,8 @@
 //! Files cut off and files with bytes changed: never a panic, and an answer either way.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a step that fails is a test that fails"
+)]
 
 mod support;
 
@@ -20,7 +24,12 @@ fn limits() -> Limits {
 
 fn pictures() -> Vec<Vec<u8>> {
     let image = RgbaImage::from_fn(24, 17, |x, y| {
-        Rgba([(x * 10) as u8, (y * 14) as u8, (x ^ y) as u8 * 7, 255 - x as u8])
+        Rgba([
+            (x * 10) as u8,
+            (y * 14) as u8,
+            (x ^ y) as u8 * 7,
+            255 - x as u8,
+        ])
     });
     let colour = DynamicImage::ImageRgba8(image);
     let formats = [
@@ -30,7 +39,10 @@ fn pictures() -> Vec<Vec<u8>> {
         (ImageFormat::Gif, colour.clone()),
         (ImageFormat::Bmp, colour.clone()),
         (ImageFormat::Jpeg, DynamicImage::ImageRgb8(colour.to_rgb8())),
-        (ImageFormat::Png, DynamicImage::ImageLuma16(colour.to_luma16())),
+        (
+            ImageFormat::Png,
+            DynamicImage::ImageLuma16(colour.to_luma16()),
+        ),
     ];
     formats
         .into_iter()
@@ -44,8 +56,10 @@ fn pictures() -> Vec<Vec<u8>> {
 
 fn document() -> Vec<u8> {
     let mut page = PdfPage::text(&[("Some words", 72.0, 700.0), ("on a page", 72.0, 680.0)]);
-    page.content.extend(b"q 10 0 0 10 50 50 cm 0 0 1 1 re W n 1 0 0 rg 0 0 5 5 re f Q ");
-    page.content.extend(b"BI /W 2 /H 2 /BPC 8 /CS /G ID abcd EI");
+    page.content
+        .extend(b"q 10 0 0 10 50 50 cm 0 0 1 1 re W n 1 0 0 rg 0 0 5 5 re f Q ");
+    page.content
+        .extend(b"BI /W 2 /H 2 /BPC 8 /CS /G ID abcd EI");
     page.rotate = 90;
     pdf(&[page, PdfPage::new("BT /F1 9 Tf 3 Tr [(x) -500 (y)] TJ ET")])
 }

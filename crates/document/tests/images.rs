@@ -1,4 +1,8 @@
 //! Pictures of every kind and colour model, and those that lie.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a step that fails is a test that fails"
+)]
 
 mod support;
 
@@ -21,7 +25,9 @@ fn decode(bytes: &[u8]) -> RgbImage {
 }
 
 fn gradient(width: u32, height: u32) -> RgbImage {
-    RgbImage::from_fn(width, height, |x, y| Rgb([(x * 40) as u8, (y * 40) as u8, 99]))
+    RgbImage::from_fn(width, height, |x, y| {
+        Rgb([(x * 40) as u8, (y * 40) as u8, 99])
+    })
 }
 
 #[test]
@@ -88,8 +94,8 @@ fn crc(bytes: &[u8]) -> u32 {
     })
 }
 
-fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
-    let named = [name, data].concat();
+fn chunk(name: [u8; 4], data: &[u8]) -> Vec<u8> {
+    let named = [&name[..], data].concat();
     let length = (data.len() as u32).to_be_bytes();
     [&length[..], &named, &crc(&named).to_be_bytes()].concat()
 }
@@ -99,11 +105,11 @@ fn png(width: u32, height: u32, depth: u8, colour: u8, chunks: &[(&[u8; 4], &[u8
     let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
     header.extend([depth, colour, 0, 0, 0]);
     let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
-    out.extend(chunk(b"IHDR", &header));
+    out.extend(chunk(*b"IHDR", &header));
     for (name, data) in chunks {
-        out.extend(chunk(name, data));
+        out.extend(chunk(**name, data));
     }
-    out.extend(chunk(b"IEND", b""));
+    out.extend(chunk(*b"IEND", b""));
     out
 }
 
@@ -157,10 +163,18 @@ fn sizes_are_checked_before_anything_is_allocated() {
         max_pixels: 1000,
         ..Limits::default()
     };
-    for (width, height) in [(1001, 1), (1, 1001), (60_000, 60_000), (u32::MAX >> 1, u32::MAX >> 1)] {
+    for (width, height) in [
+        (1001, 1),
+        (1, 1001),
+        (60_000, 60_000),
+        (u32::MAX >> 1, u32::MAX >> 1),
+    ] {
         let bytes = png(width, height, 8, 2, &[(b"IDAT", &stored(&[0]))]);
         let error = decode_image(&bytes, &limits).unwrap_err();
-        assert!(matches!(error, ImageError::TooLarge { limit: 1000, .. }), "{error}");
+        assert!(
+            matches!(error, ImageError::TooLarge { limit: 1000, .. }),
+            "{error}"
+        );
         let options = OpenOptions {
             limits: limits.clone(),
             ..OpenOptions::default()
@@ -171,7 +185,16 @@ fn sizes_are_checked_before_anything_is_allocated() {
     // Within the limit, but the pixels are not there.
     let bytes = png(5000, 5000, 8, 2, &[(b"IDAT", &stored(&[0]))]);
     let error = decode_image(&bytes, &Limits::default()).unwrap_err();
-    assert!(matches!(error, ImageError::Decode { kind: Kind::Png, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            ImageError::Decode {
+                kind: Kind::Png,
+                ..
+            }
+        ),
+        "{error}"
+    );
     let empty = png(0, 5, 8, 2, &[(b"IDAT", &stored(&[]))]);
     assert!(decode_image(&empty, &Limits::default()).is_err());
 }
@@ -211,10 +234,16 @@ fn the_cameras_orientation_is_applied() {
 
 #[test]
 fn a_jpeg_that_was_cut_off_is_not_filled_with_grey() {
-    let jpeg = encode(&DynamicImage::ImageRgb8(gradient(64, 64)), ImageFormat::Jpeg);
+    let jpeg = encode(
+        &DynamicImage::ImageRgb8(gradient(64, 64)),
+        ImageFormat::Jpeg,
+    );
     for cut in [jpeg.len() - 1, jpeg.len() - 40, jpeg.len() / 2] {
         let error = decode_image(&jpeg[..cut], &Limits::default()).unwrap_err();
-        assert!(matches!(error, ImageError::CutOff { kind: Kind::Jpeg }), "{error}");
+        assert!(
+            matches!(error, ImageError::CutOff { kind: Kind::Jpeg }),
+            "{error}"
+        );
     }
 }
 
@@ -222,7 +251,9 @@ fn tiff_pages(shades: &[u8]) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let mut encoder = TiffEncoder::new(&mut bytes).unwrap();
     for shade in shades {
-        encoder.write_image::<colortype::Gray8>(3, 2, &[*shade; 6]).unwrap();
+        encoder
+            .write_image::<colortype::Gray8>(3, 2, &[*shade; 6])
+            .unwrap();
     }
     bytes.into_inner()
 }
@@ -238,11 +269,17 @@ fn every_directory_of_a_tiff_is_a_page() {
         assert!(!page.text.has_text());
     }
     let error = document.page(4, &RenderSize::default()).unwrap_err();
-    assert!(matches!(error, Error::NoSuchPage { pages: 3, .. }), "{error}");
+    assert!(
+        matches!(error, Error::NoSuchPage { pages: 3, .. }),
+        "{error}"
+    );
     let mut options = OpenOptions::default();
     options.limits.max_pages = 2;
     let error = open_with(&tiff_pages(&[1, 2, 3]), &options).unwrap_err();
-    assert!(matches!(error, Error::TooManyPages { limit: 2, .. }), "{error}");
+    assert!(
+        matches!(error, Error::TooManyPages { limit: 2, .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -250,7 +287,9 @@ fn a_tiff_whose_directories_go_in_a_circle_ends() {
     let mut bytes = tiff_pages(&[10]);
     // Point the directory's link to the next one back at itself.
     let first = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
-    let entries = usize::from(u16::from_le_bytes(bytes[first..first + 2].try_into().unwrap()));
+    let entries = usize::from(u16::from_le_bytes(
+        bytes[first..first + 2].try_into().unwrap(),
+    ));
     let link = first + 2 + 12 * entries;
     bytes[link..link + 4].copy_from_slice(&(first as u32).to_le_bytes());
     // Refused or of a bounded number of pages.
@@ -264,9 +303,15 @@ fn tiffs_in_other_colours_are_converted() {
     let mut bytes = Cursor::new(Vec::new());
     let mut encoder = TiffEncoder::new(&mut bytes).unwrap();
     // Pillow 13.0.0: Image.new("CMYK", (1, 1), (10, 100, 200, 50)).convert("RGB").
-    encoder.write_image::<colortype::CMYK8>(1, 1, &[10, 100, 200, 50]).unwrap();
-    encoder.write_image::<colortype::Gray32Float>(2, 1, &[0.5, 1.0]).unwrap();
-    encoder.write_image::<colortype::RGBA8>(1, 1, &[10, 100, 200, 77]).unwrap();
+    encoder
+        .write_image::<colortype::CMYK8>(1, 1, &[10, 100, 200, 50])
+        .unwrap();
+    encoder
+        .write_image::<colortype::Gray32Float>(2, 1, &[0.5, 1.0])
+        .unwrap();
+    encoder
+        .write_image::<colortype::RGBA8>(1, 1, &[10, 100, 200, 77])
+        .unwrap();
     let mut document = open(&bytes.into_inner()).unwrap();
     let mut page = |n| document.page(n, &RenderSize::default()).unwrap().image;
     assert_eq!(page(1).get_pixel(0, 0).0, [197, 125, 44]);
@@ -295,14 +340,18 @@ fn tiff(entries: &[(u16, u16, u32, u32)], strip: &[u8], table: &[u16]) -> Vec<u8
     }
     out.extend([0; 4]);
     out.extend(strip);
-    table.iter().for_each(|v| out.extend(v.to_le_bytes()));
+    for value in table {
+        out.extend(value.to_le_bytes());
+    }
     out
 }
 
 #[test]
 fn palette_and_two_level_tiffs_are_read() {
     // Four colours of two bits: red, green, blue, white.
-    let table = [0xffff, 0, 0, 0xffff, 0, 0xffff, 0, 0xffff, 0, 0, 0xffff, 0xffff];
+    let table = [
+        0xffff, 0, 0, 0xffff, 0, 0xffff, 0, 0xffff, 0, 0, 0xffff, 0xffff,
+    ];
     let bytes = tiff(
         &[
             (256, 3, 1, 4),

@@ -1,4 +1,8 @@
 //! PDFs in this process: where words stand, what is read and what is not, and what is refused.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a step that fails is a test that fails"
+)]
 
 mod support;
 
@@ -63,7 +67,12 @@ fn words_stand_where_their_ink_is_whatever_the_rotation() {
 #[test]
 fn rotation_turns_clockwise() {
     // At the top left, then at the top right, the bottom right, the bottom left.
-    for (rotate, right, below) in [(0, false, false), (90, true, false), (180, true, true), (270, false, true)] {
+    for (rotate, right, below) in [
+        (0, false, false),
+        (90, true, false),
+        (180, true, true),
+        (270, false, true),
+    ] {
         let mut page = PdfPage::text(&[("corner", 20.0, 770.0)]);
         page.rotate = rotate;
         let ink = ink(&first_page(&pdf(&[page])));
@@ -80,7 +89,10 @@ fn the_crop_box_is_the_page() {
     assert_eq!(page.image.dimensions(), (800, 400));
     assert_eq!(page.text.plain(), "inside");
     let b = page.text.words[0].bbox;
-    assert!((b.x0 - 0.1).abs() < 0.01 && (b.y1 - 0.85).abs() < 0.02, "{b:?}");
+    assert!(
+        (b.x0 - 0.1).abs() < 0.01 && (b.y1 - 0.85).abs() < 0.02,
+        "{b:?}"
+    );
     // Rotated as well.
     let mut turned = PdfPage::text(&[("inside", 210.0, 410.0)]);
     turned.crop = Some([200.0, 400.0, 300.0, 450.0]);
@@ -115,20 +127,29 @@ fn invisible_text_is_read_and_not_seen() {
 fn bold_by_overprinting_is_read_once() {
     let content = "BT /F1 12 Tf 72 700 Td (Bold) Tj ET BT /F1 12 Tf 72.3 700 Td (Bold) Tj ET \
                    BT /F1 12 Tf 2 Tr 72 650 Td (outlined) Tj ET";
-    assert_eq!(first_page(&pdf(&[PdfPage::new(content)])).text.plain(), "Bold\n\noutlined");
+    assert_eq!(
+        first_page(&pdf(&[PdfPage::new(content)])).text.plain(),
+        "Bold\n\noutlined"
+    );
 }
 
 #[test]
 fn gaps_in_a_line_are_spaces_and_kerning_is_not() {
     let content = "BT /F1 12 Tf 72 700 Td [(ker) 40 (ning) -300 (and) -300 (gaps)] TJ ET";
-    assert_eq!(first_page(&pdf(&[PdfPage::new(content)])).text.plain(), "kerning and gaps");
+    assert_eq!(
+        first_page(&pdf(&[PdfPage::new(content)])).text.plain(),
+        "kerning and gaps"
+    );
 }
 
 #[test]
 fn actual_text_stands_for_its_glyphs() {
     let content = "BT /F1 12 Tf 72 700 Td (e) Tj /Span << /ActualText (ffi) >> BDC (xy) Tj EMC \
                    (cient) Tj ET";
-    assert_eq!(first_page(&pdf(&[PdfPage::new(content)])).text.plain(), "efficient");
+    assert_eq!(
+        first_page(&pdf(&[PdfPage::new(content)])).text.plain(),
+        "efficient"
+    );
 }
 
 #[test]
@@ -168,8 +189,14 @@ fn the_title_is_decoded_and_tidied() {
         let document = open(&pdf_with_info(&pages, Some(info))).unwrap();
         document.title().map(str::to_owned)
     };
-    assert_eq!(title(b"<< /Title (An  annual\\nreport) >>").as_deref(), Some("An annual report"));
-    assert_eq!(title(b"<< /Title <FEFF00DC00620065> >>").as_deref(), Some("\u{dc}be"));
+    assert_eq!(
+        title(b"<< /Title (An  annual\\nreport) >>").as_deref(),
+        Some("An annual report")
+    );
+    assert_eq!(
+        title(b"<< /Title <FEFF00DC00620065> >>").as_deref(),
+        Some("\u{dc}be")
+    );
     assert_eq!(title(b"<< /Title (  ) >>"), None);
     assert_eq!(open(&pdf(&pages)).unwrap().title(), None);
 }
@@ -185,13 +212,19 @@ fn encrypted_files_open_with_their_password_only() {
         let mut options = OpenOptions::default();
         let error = Document::open(&path, &options).unwrap_err();
         assert!(matches!(error, Error::Encrypted { .. }), "{error}");
-        assert_eq!(error.to_string(), format!("`{path}` is encrypted: pass --password"));
+        assert_eq!(
+            error.to_string(),
+            format!("`{path}` is encrypted: pass --password")
+        );
         options.password = Some("sesame".to_owned());
         let error = Document::open(&path, &options).unwrap_err();
         assert!(matches!(error, Error::WrongPassword { .. }), "{error}");
         options.password = Some("colibri".to_owned());
         let mut document = Document::open(&path, &options).unwrap();
-        assert_eq!(document.page(1, &SIZE).unwrap().text.plain(), "A secret garden");
+        assert_eq!(
+            document.page(1, &SIZE).unwrap().text.plain(),
+            "A secret garden"
+        );
     }
 }
 
@@ -213,13 +246,19 @@ fn damaged_files_are_refused_in_one_line() {
     let whole = pdf(&[PdfPage::text(&[("text", 72.0, 700.0)])]);
     for (name, bytes) in [
         ("a header and nothing else", &whole[..20]),
-        ("a header and noise", &b"%PDF-1.7\n\x80\x81 garbage \xff\xfe 1 0 obj << /"[..]),
+        (
+            "a header and noise",
+            &b"%PDF-1.7\n\x80\x81 garbage \xff\xfe 1 0 obj << /"[..],
+        ),
         ("cut before the page tree", &whole[..60]),
     ] {
         let (_folder, path) = file(bytes);
         let error = Document::open(&path, &OpenOptions::default()).unwrap_err();
         let message = error.to_string();
-        assert!(matches!(error, Error::CorruptPdf { .. }), "{name}: {message}");
+        assert!(
+            matches!(error, Error::CorruptPdf { .. }),
+            "{name}: {message}"
+        );
         assert!(message.contains(&path.display().to_string()) && !message.contains('\n'));
     }
 }
@@ -227,14 +266,19 @@ fn damaged_files_are_refused_in_one_line() {
 #[test]
 fn a_pdf_without_pages_is_refused() {
     let error = open(&pdf(&[])).unwrap_err();
-    assert!(matches!(error, Error::NoPages { .. } | Error::CorruptPdf { .. }), "{error}");
+    assert!(
+        matches!(error, Error::NoPages { .. } | Error::CorruptPdf { .. }),
+        "{error}"
+    );
 }
 
 #[test]
 fn pages_of_absurd_sizes_are_drawn_small_or_refused() {
     let mut options = OpenOptions::default();
     options.limits.max_pixels = 1_000_000;
-    let size = RenderSize { longest_edge: 60_000 };
+    let size = RenderSize {
+        longest_edge: 60_000,
+    };
     for media in [
         [0.0, 0.0, 14_400.0, 14_400.0],
         [0.0, 0.0, 1e9, 1e9],
@@ -249,7 +293,10 @@ fn pages_of_absurd_sizes_are_drawn_small_or_refused() {
         match document.page(1, &size) {
             Ok(page) => {
                 let (width, height) = page.image.dimensions();
-                assert!(u64::from(width) * u64::from(height) <= 1_000_000, "{media:?}");
+                assert!(
+                    u64::from(width) * u64::from(height) <= 1_000_000,
+                    "{media:?}"
+                );
             }
             Err(error) => assert!(error.concerns_one_page(), "{media:?}: {error}"),
         }
@@ -270,12 +317,25 @@ fn limits_on_bytes_and_pages_are_kept() {
         max_file_bytes: 100,
         ..Limits::default()
     });
-    assert!(matches!(error, Error::FileTooLarge { limit: 100, .. }), "{error}");
+    assert!(
+        matches!(error, Error::FileTooLarge { limit: 100, .. }),
+        "{error}"
+    );
     let error = refused(Limits {
         max_pages: 1,
         ..Limits::default()
     });
-    assert!(matches!(error, Error::TooManyPages { pages: 2, limit: 1, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::TooManyPages {
+                pages: 2,
+                limit: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -285,6 +345,16 @@ fn a_page_tree_in_a_circle_ends() {
     writer.add("<< /Type /Pages /Kids [2 0 R 3 0 R 3 0 R 2 0 R] /Count 4 >>");
     writer.add("<< /Type /Pages /Parent 2 0 R /Kids [2 0 R 3 0 R] /Count 2 >>");
     assert!(open(&writer.finish("/Root 1 0 R")).is_err());
+}
+
+#[test]
+fn documents_move_between_threads() {
+    fn moves<T: Send>(value: T) -> T {
+        value
+    }
+    let mut document = moves(open(&pdf(&[PdfPage::text(&[("moved", 72.0, 700.0)])])).unwrap());
+    let text = std::thread::spawn(move || document.page_text(1).unwrap().plain());
+    assert_eq!(text.join().unwrap(), "moved");
 }
 
 #[test]

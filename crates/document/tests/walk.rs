@@ -1,4 +1,9 @@
 //! Which files a walk takes, in which order, and what it says about the others.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests: a step that fails is a test that fails"
+)]
 
 use std::path::Path;
 
@@ -25,7 +30,11 @@ fn names(folder: &Path, options: &WalkOptions) -> Vec<String> {
         .into_iter()
         .map(|found| {
             let path = found.unwrap().path;
-            let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+            let name = path
+                .strip_prefix(folder)
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
             name.replace('\\', "/")
         })
         .collect()
@@ -50,7 +59,13 @@ fn folders_are_walked_in_order_and_kinds_are_told_by_content() {
     let kinds: Vec<_> = collected
         .into_iter()
         .map(|f| f.unwrap())
-        .map(|f| (f.path.strip_prefix(folder.path()).unwrap().to_path_buf(), f.kind, f.named))
+        .map(|f| {
+            (
+                f.path.strip_prefix(folder.path()).unwrap().to_path_buf(),
+                f.kind,
+                f.named,
+            )
+        })
         .collect();
     let expect = |name: &str, kind| (name.into(), kind, false);
     assert_eq!(
@@ -89,7 +104,14 @@ fn hidden_and_ignored_files_are_left_out_unless_asked_for() {
     };
     assert_eq!(
         names(folder.path(), &all),
-        [".cache/b.pdf", ".hidden.pdf", "a.pdf", "drafts/c.pdf", "old/e.pdf", "private/d.pdf"]
+        [
+            ".cache/b.pdf",
+            ".hidden.pdf",
+            "a.pdf",
+            "drafts/c.pdf",
+            "old/e.pdf",
+            "private/d.pdf"
+        ]
     );
 }
 
@@ -113,10 +135,19 @@ fn patterns_filter_and_bring_nothing_back() {
         ..WalkOptions::default()
     };
     let names = |options: &WalkOptions| names(folder.path(), options);
-    assert_eq!(names(&include(&["*.pdf"])), ["a.pdf", "sub/c.pdf", "sub/drafts/d.pdf"]);
+    assert_eq!(
+        names(&include(&["*.pdf"])),
+        ["a.pdf", "sub/c.pdf", "sub/drafts/d.pdf"]
+    );
     assert_eq!(names(&include(&["/*.pdf", "*.png"])), ["a.pdf", "b.png"]);
-    assert_eq!(names(&include(&["sub/"])), ["sub/c.pdf", "sub/drafts/d.pdf"]);
-    assert_eq!(names(&exclude(&["drafts/", "*.png"])), ["a.pdf", "sub/c.pdf"]);
+    assert_eq!(
+        names(&include(&["sub/"])),
+        ["sub/c.pdf", "sub/drafts/d.pdf"]
+    );
+    assert_eq!(
+        names(&exclude(&["drafts/", "*.png"])),
+        ["a.pdf", "sub/c.pdf"]
+    );
     let both = WalkOptions {
         include: strings(&["sub/**"]),
         exclude: strings(&["c.*"]),
@@ -124,19 +155,32 @@ fn patterns_filter_and_bring_nothing_back() {
     };
     assert_eq!(names(&both), ["sub/drafts/d.pdf"]);
     let bad = include(&["a{b"]);
-    let error = collect([folder.path()], &bad).into_iter().next().unwrap().unwrap_err();
+    let error = collect([folder.path()], &bad)
+        .into_iter()
+        .next()
+        .unwrap()
+        .unwrap_err();
     assert!(matches!(error, Error::Pattern { .. }), "{error}");
 }
 
 #[test]
 fn what_is_named_is_taken_or_is_an_error() {
-    let folder = folder(&[(".hidden.pdf", PDF), ("notes.txt", b"words"), ("empty.png", b"")]);
+    let folder = folder(&[
+        (".hidden.pdf", PDF),
+        ("notes.txt", b"words"),
+        ("empty.png", b""),
+    ]);
     let options = WalkOptions {
         exclude: strings(&["*"]),
         ..WalkOptions::default()
     };
     let at = |name: &str| folder.path().join(name);
-    let paths = [at(".hidden.pdf"), at("notes.txt"), at("empty.png"), at("missing.pdf")];
+    let paths = [
+        at(".hidden.pdf"),
+        at("notes.txt"),
+        at("empty.png"),
+        at("missing.pdf"),
+    ];
     let found: Vec<_> = collect(&paths, &options).into_iter().collect();
     assert!(found[0].as_ref().is_ok_and(|f| f.named));
     assert!(matches!(found[1], Err(Error::Unsupported { .. })));
@@ -157,7 +201,10 @@ fn a_file_is_taken_once() {
         .into_iter()
         .map(|f| f.unwrap().path)
         .collect();
-    assert_eq!(found, [folder.path().join("sub/b.pdf"), folder.path().join("a.pdf")]);
+    assert_eq!(
+        found,
+        [folder.path().join("sub/b.pdf"), folder.path().join("a.pdf")]
+    );
 }
 
 #[cfg(unix)]
@@ -170,7 +217,10 @@ fn links_are_followed_when_asked_for_and_circles_end() {
     symlink(inside.path(), at("sub/up")).unwrap();
     symlink(outside.path(), at("other")).unwrap();
     symlink(at("nowhere"), at("broken")).unwrap();
-    assert_eq!(names(inside.path(), &WalkOptions::default()), ["a.pdf", "sub/b.pdf"]);
+    assert_eq!(
+        names(inside.path(), &WalkOptions::default()),
+        ["a.pdf", "sub/b.pdf"]
+    );
     let follow = WalkOptions {
         follow_links: true,
         ..WalkOptions::default()

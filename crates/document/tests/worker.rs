@@ -1,6 +1,12 @@
 //! The worker process, for real: this test program starts itself again as the worker, well-behaved
 //! or not. It therefore has a `main` of its own, with as much of libtest's command line as cargo
 //! and nextest use.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "helpers of tests: a step that fails is a test that fails"
+)]
 
 mod support;
 
@@ -44,7 +50,20 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let exact = args.iter().any(|a| a == "--exact");
-    let filters: Vec<&String> = args.iter().filter(|a| !a.starts_with('-')).collect();
+    // The value of an option (`--test-threads 1`) is no filter.
+    let is_value = |i: usize| i > 0 && args[i - 1].starts_with("--") && !args[i - 1].contains('=');
+    let lone = [
+        "--exact",
+        "--nocapture",
+        "--no-capture",
+        "--show-output",
+        "--quiet",
+    ];
+    let filters: Vec<&String> = (0..args.len())
+        .filter(|i| !args[*i].starts_with('-'))
+        .filter(|i| !is_value(*i) || lone.contains(&args[i - 1].as_str()))
+        .map(|i| &args[i])
+        .collect();
     let mut failed = 0;
     for (name, test) in TESTS {
         let chosen = filters.is_empty()
@@ -141,7 +160,10 @@ fn same_page() {
         assert_eq!(a.text, there.page_text(number).unwrap());
     }
     let missing = there.page(4, &SMALL).unwrap_err();
-    assert!(matches!(missing, Error::NoSuchPage { pages: 3, .. }), "{missing}");
+    assert!(
+        matches!(missing, Error::NoSuchPage { pages: 3, .. }),
+        "{missing}"
+    );
 }
 
 fn crash_costs_one_page() {
@@ -165,7 +187,10 @@ fn endless(depth: usize) -> Vec<u8> {
     let catalog = writer.add("");
     let tree = writer.add("");
     let font = writer.add("<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>");
-    let mut form = writer.stream("/Type /XObject /Subtype /Form /BBox [0 0 9 9]", b"0 0 1 1 re f");
+    let mut form = writer.stream(
+        "/Type /XObject /Subtype /Form /BBox [0 0 9 9]",
+        b"0 0 1 1 re f",
+    );
     for _ in 0..depth {
         let entries = format!(
             "/Type /XObject /Subtype /Form /BBox [0 0 9 9] \
@@ -194,11 +219,18 @@ fn endless_page() {
     options.limits.max_seconds_per_page = 2;
     let mut document = Document::open(&path, &options).unwrap();
     let error = document.page(1, &SMALL).unwrap_err();
-    let Error::Page { page: 1, reason, .. } = &error else {
+    let Error::Page {
+        page: 1, reason, ..
+    } = &error
+    else {
         panic!("{error}");
     };
     assert_eq!(*reason, Trouble::TimedOut { seconds: 2 });
-    assert!(error.to_string().ends_with("it took longer than 2 s and was stopped"));
+    assert!(
+        error
+            .to_string()
+            .ends_with("it took longer than 2 s and was stopped")
+    );
     assert_eq!(plain(&mut document, 2), "still here");
 }
 
@@ -215,7 +247,10 @@ fn blow_up() {
     let mut document = Document::open(&path, &options).unwrap();
     if cfg!(target_os = "linux") {
         let error = document.page(1, &SMALL).unwrap_err();
-        let Error::Page { page: 1, reason, .. } = &error else {
+        let Error::Page {
+            page: 1, reason, ..
+        } = &error
+        else {
             panic!("{error}");
         };
         let limit_bytes = 64 << 20;
@@ -233,14 +268,22 @@ fn idle_worker() {
     options.limits.max_seconds_per_page = 1;
     let error = Document::open(&path, &options).unwrap_err();
     assert!(
-        matches!(&error, Error::Open { reason: Trouble::TimedOut { seconds: 1 }, .. }),
+        matches!(
+            &error,
+            Error::Open {
+                reason: Trouble::TimedOut { seconds: 1 },
+                ..
+            }
+        ),
         "{error}"
     );
 }
 
 fn dying_worker() {
     let (_folder, path) = support::file(&three_pages());
-    let message = Document::open(&path, &options("die")).unwrap_err().to_string();
+    let message = Document::open(&path, &options("die"))
+        .unwrap_err()
+        .to_string();
     assert!(
         message.contains(&format!("cannot open `{}`", path.display()))
             && message.contains("exit status: 3: no licence to read PDFs"),
@@ -252,7 +295,13 @@ fn no_worker() {
     let (_folder, path) = support::file(&three_pages());
     let error = Document::open(&path, &options("chat")).unwrap_err();
     assert!(
-        matches!(&error, Error::Open { reason: Trouble::BadAnswer { .. }, .. }),
+        matches!(
+            &error,
+            Error::Open {
+                reason: Trouble::BadAnswer { .. },
+                ..
+            }
+        ),
         "{error}"
     );
 }
@@ -274,7 +323,10 @@ fn password() {
     let path = format!("{}/tests/fixtures/aes256.pdf", env!("CARGO_MANIFEST_DIR"));
     let mut options = options("serve");
     let error = Document::open(&path, &options).unwrap_err();
-    assert_eq!(error.to_string(), format!("`{path}` is encrypted: pass --password"));
+    assert_eq!(
+        error.to_string(),
+        format!("`{path}` is encrypted: pass --password")
+    );
     options.password = Some("colibri".to_owned());
     let mut document = Document::open(&path, &options).unwrap();
     assert_eq!(plain(&mut document, 1), "A secret garden");
@@ -291,7 +343,13 @@ fn given_up() {
     let error = document.page(1, &SMALL).unwrap_err();
     assert!(!error.concerns_one_page());
     assert!(
-        matches!(&error, Error::Page { reason: Trouble::GivenUp { failed: 2 }, .. }),
+        matches!(
+            &error,
+            Error::Page {
+                reason: Trouble::GivenUp { failed: 2 },
+                ..
+            }
+        ),
         "{error}"
     );
 }
@@ -303,7 +361,12 @@ fn deep_nesting() {
         page.content = format!("{}{} Tj", open.repeat(n), close.repeat(n)).into_bytes();
         pdf(&[page, PdfPage::text(&[("second", 72.0, 700.0)])])
     };
-    for bytes in [deep("[", "]"), deep("<<", ">>"), deep("q ", "Q "), deep("(", ")")] {
+    for bytes in [
+        deep("[", "]"),
+        deep("<<", ">>"),
+        deep("q ", "Q "),
+        deep("(", ")"),
+    ] {
         let (_folder, path) = support::file(&bytes);
         let mut document = Document::open(&path, &options("serve")).unwrap();
         // Whether the page comes out blank or its worker falls over is the library's business.
@@ -315,7 +378,11 @@ fn deep_nesting() {
     // Objects within objects, outside of any page.
     let n = 100_000;
     let mut writer = Writer::default();
-    writer.add(format!("<< /Type /Catalog /Pages {}{} >>", "[".repeat(n), "]".repeat(n)));
+    writer.add(format!(
+        "<< /Type /Catalog /Pages {}{} >>",
+        "[".repeat(n),
+        "]".repeat(n)
+    ));
     let (_folder, path) = support::file(&writer.finish("/Root 1 0 R"));
     let error = Document::open(&path, &options("serve")).unwrap_err();
     assert!(!error.concerns_one_page());

@@ -52,7 +52,7 @@ pub(super) fn to_rgb(image: DynamicImage) -> RgbImage {
         ),
         // Floating point, which none of the formats decoded here produces, and what later
         // versions may add.
-        other => {
+        other @ (DynamicImage::ImageRgb32F(_) | DynamicImage::ImageRgba32F(_) | _) => {
             let image = other.into_rgba8();
             map(
                 image.width(),

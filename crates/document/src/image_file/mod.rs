@@ -137,7 +137,11 @@ fn decoder<'a>(
     // The PNG decoder allocates a row before its size can be asked for.
     if let (Kind::Png, Some(&[w0, w1, w2, w3, h0, h1, h2, h3])) = (kind, bytes.get(16..24)) {
         let (width, height) = ([w0, w1, w2, w3], [h0, h1, h2, h3]);
-        check_size(u32::from_be_bytes(width), u32::from_be_bytes(height), limits)?;
+        check_size(
+            u32::from_be_bytes(width),
+            u32::from_be_bytes(height),
+            limits,
+        )?;
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut bounds = image::Limits::no_limits();

@@ -58,14 +58,44 @@ pub(super) fn num_pages(bytes: &[u8], limits: &Limits) -> Result<usize, ImageErr
 
 /// Decodes the directory `number`, counting from 1.
 pub(super) fn decode(bytes: &[u8], number: usize, limits: &Limits) -> Result<RgbImage, ImageError> {
+    let mut reader = open_at(bytes, number, limits)?;
+    let photometric = reader
+        .find_tag_unsigned::<u16>(Tag::PhotometricInterpretation)
+        .map_err(ImageError::Tiff)?;
+    if photometric != Some(RGB_PALETTE) {
+        return convert(&mut reader, None, limits);
+    }
+    // The decoder refuses palettes, but reads the indices where the file calls them grey.
+    let palette = Palette::read(&mut reader)?;
+    let as_grey = reader
+        .ifd_pointer()
+        .and_then(|directory| with_photometric(bytes, directory.0, BLACK_IS_ZERO));
+    let Some(as_grey) = as_grey else {
+        return Err(unsupported("a palette", ", in an unusual layout"));
+    };
+    let mut reader = open_at(&as_grey, number, limits)?;
+    convert(&mut reader, Some(&palette), limits)
+}
+
+/// A decoder at the directory `number`, counting from 1.
+fn open_at<'a>(bytes: &'a [u8], number: usize, limits: &Limits) -> Result<Reader<'a>, ImageError> {
     let mut reader = open(bytes, limits)?;
     for _ in 1..number {
         reader.next_image().map_err(ImageError::Tiff)?;
     }
+    Ok(reader)
+}
+
+/// Decodes the directory a decoder stands at; the samples are indices where there is a palette.
+fn convert(
+    reader: &mut Reader<'_>,
+    palette: Option<&Palette>,
+    limits: &Limits,
+) -> Result<RgbImage, ImageError> {
     let (width, height) = reader.dimensions().map_err(ImageError::Tiff)?;
     check_size(width, height, limits)?;
     let model = reader.colortype().map_err(ImageError::Tiff)?;
-    let samples = Samples::read(&mut reader, model, (width, height))?;
+    let samples = Samples::read(reader, model, palette.is_some(), (width, height))?;
     let extra = reader
         .find_tag_unsigned_vec::<u16>(Tag::ExtraSamples)
         .ok()
@@ -163,11 +193,15 @@ impl Samples {
     ) -> Result<Self, ImageError> {
         let per_pixel = usize::from(model.num_samples());
         let fits = match model {
+            ColorType::Gray(bits) => !is_index || matches!(bits, 1 | 2 | 4 | 8),
             // Grey with one more sample is grey with alpha.
-            ColorType::Multiband { num_samples, .. } => num_samples == 2,
-            ColorType::Lab(_) => false,
-            _ if is_index => matches!(model, ColorType::Gray(1 | 2 | 4 | 8)),
-            _ => true,
+            ColorType::Multiband { num_samples, .. } => num_samples == 2 && !is_index,
+            ColorType::RGB(_)
+            | ColorType::RGBA(_)
+            | ColorType::CMYK(_)
+            | ColorType::CMYKA(_)
+            | ColorType::YCbCr(_) => !is_index,
+            ColorType::Palette(_) | ColorType::GrayA(_) | ColorType::Lab(_) | _ => false,
         };
         if !fits {
             return Err(unsupported(model, ""));
@@ -191,7 +225,16 @@ impl Samples {
             DecodingResult::U32(data) => data.into_iter().map(|v| (v >> 24) as u8).collect(),
             DecodingResult::F32(data) => data.into_iter().map(unit).collect(),
             DecodingResult::F64(data) => data.into_iter().map(|v| unit(v as f32)).collect(),
-            _ => return Err(unsupported(model, ", of an unusual sample type")),
+            DecodingResult::U8(_)
+            | DecodingResult::U16(_)
+            | DecodingResult::U64(_)
+            | DecodingResult::F16(_)
+            | DecodingResult::I8(_)
+            | DecodingResult::I16(_)
+            | DecodingResult::I32(_)
+            | DecodingResult::I64(_) => {
+                return Err(unsupported(model, ", of an unusual sample type"));
+            }
         };
         let pixels = width as usize * height as usize;
         if data.len() < pixels * per_pixel {

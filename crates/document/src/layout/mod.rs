@@ -55,7 +55,7 @@ impl Frame {
     }
 
     /// Page coordinates to frame coordinates.
-    pub(crate) fn from_page(self, x: f64, y: f64) -> (f64, f64) {
+    pub(crate) fn coordinates(self, x: f64, y: f64) -> (f64, f64) {
         let (dx, dy) = self.direction();
         (x * dx + y * dy, y * dx - x * dy)
     }
@@ -202,7 +202,7 @@ pub(crate) mod tests {
     fn frames_turn_there_and_back() {
         for (dx, dy) in [(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0), (1.0, 1.0)] {
             let frame = Frame::from_direction(dx, dy);
-            let (u, v) = frame.from_page(3.0, 7.0);
+            let (u, v) = frame.coordinates(3.0, 7.0);
             let (x, y) = frame.to_page(u, v);
             assert!((x - 3.0).abs() < 1e-9 && (y - 7.0).abs() < 1e-9);
         }
@@ -243,6 +243,55 @@ pub(crate) mod tests {
             .collect();
         all.extend(glyphs("upright", 10.0, 50.0, 10.0));
         assert_eq!(text_of(all), "upright\n\nnote");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_glyph_is_in_one_word_on_the_page(
+            places in proptest::collection::vec(
+                (0.0..600.0, 0.0..800.0, 1.0..40.0, 0..8_usize, proptest::bool::ANY),
+                0..120,
+            )
+        ) {
+            const TURNS: [(f64, f64); 8] = [
+                (1.0, 0.0), (1.0, 0.0), (1.0, 0.0), (1.0, 0.0),
+                (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0), (0.7, 0.7),
+            ];
+            let mut all = Vec::new();
+            for (i, (x, y, em, turn, space)) in places.into_iter().enumerate() {
+                let frame = Frame::from_direction(TURNS[turn].0, TURNS[turn].1);
+                let (u, v) = frame.coordinates(x, y);
+                // A character for each, so that none can stand for another.
+                let c = char::from_u32(0x4e00 + i as u32).unwrap();
+                let mut glyph = glyphs(&c.to_string(), u, v, em).remove(0);
+                glyph.frame = frame;
+                all.push(glyph);
+                if space {
+                    let mut blank = glyphs(" ", u + em, v, em).remove(0);
+                    blank.frame = frame;
+                    all.push(blank);
+                }
+            }
+            let mut expected: Vec<char> =
+                all.iter().flat_map(|g| g.text.chars()).filter(|c| *c != ' ').collect();
+            let total = all.len();
+            let found = Found { glyphs: all, total, ..Found::default() };
+            let text = page_text(found, (600.0, 800.0));
+            let mut got: Vec<char> = text.words.iter().flat_map(|w| w.text.chars()).collect();
+            expected.sort_unstable();
+            got.sort_unstable();
+            proptest::prop_assert_eq!(got, expected);
+            for word in &text.words {
+                let b = word.bbox;
+                proptest::prop_assert!(b.x0 <= b.x1 && b.y0 <= b.y1 && b.x1 <= 1.0 && b.y1 <= 1.0);
+            }
+            // Lines and blocks are numbered in order, without holes.
+            let steps = text.words.windows(2).all(|w| {
+                let (line, block) = (w[1].line - w[0].line, w[1].block - w[0].block);
+                line <= 1 && block <= line
+            });
+            proptest::prop_assert!(steps);
+        }
     }
 
     #[test]

@@ -225,8 +225,7 @@ fn read_across(segments: Vec<Segment>, out: &mut Vec<Vec<Line>>) {
             let step = line.base - base;
             let larger = em.max(line.em);
             // Double spacing is 2.4 em; no line of a paragraph is three away from the next.
-            let apart =
-                step > 3.0 * larger || (step > 1.4 * larger && step > 1.35 * pitch);
+            let apart = step > 3.0 * larger || (step > 1.4 * larger && step > 1.35 * pitch);
             let other_size = larger > 1.25 * em.min(line.em);
             if apart || other_size {
                 out.push(std::mem::take(&mut block));
@@ -338,7 +337,10 @@ fn reads_leftward(text: &str) -> bool {
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+    values
+        .get(values.len().saturating_sub(1) / 2)
+        .copied()
+        .unwrap_or(0.0)
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ fn place(transform: Affine, advance: f64, mode: WritingMode) -> Option<PlacedGly
     } else {
         Frame::from_direction(a, b)
     };
-    let (u, v) = frame.from_page(x, y);
+    let (u, v) = frame.coordinates(x, y);
     let advance = advance * along;
     if !advance.is_finite() || advance.abs() > 1e5 {
         return None;

@@ -164,7 +164,8 @@ trait IsJson {
 
 impl IsJson for std::io::Error {
     fn is_json(&self) -> bool {
-        self.get_ref().is_some_and(|e| e.is::<serde_json::Error>())
+        let inner = self.get_ref();
+        inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<serde_json::Error>)
     }
 }
 
@@ -283,12 +284,16 @@ impl Process {
     fn spawn(
         command: &WorkerCommand,
     ) -> std::io::Result<(Self, ChildStdin, BufReader<ChildStdout>)> {
-        let mut child = Command::new(&command.program)
+        let mut start = Command::new(&command.program);
+        start
             .args(&command.args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+            .stderr(Stdio::piped());
+        // Ctrl-C on a terminal is for the parent, which may want to finish the page.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut start, 0);
+        let mut child = start.spawn()?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(input), Some(output), Some(mut errors)) = pipes else {
             return Err(std::io::Error::other("a pipe to it is missing"));

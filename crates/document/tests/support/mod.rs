@@ -1,6 +1,7 @@
 //! What the tests share: a small PDF writer, and where the real documents are.
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(unreachable_pub, reason = "a module of several test crates")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 pub mod pdf;
 

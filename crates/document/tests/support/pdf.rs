@@ -105,7 +105,8 @@ pub fn pdf_with_info(pages: &[PdfPage], info: Option<&[u8]>) -> Vec<u8> {
     let mut writer = Writer::default();
     let catalog = writer.add("");
     let tree = writer.add("");
-    let font = writer.add("<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>");
+    let font = writer
+        .add("<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>");
     let mut kids = String::new();
     for page in pages {
         let content = writer.stream(&page.content_entries, &page.content);
@@ -115,7 +116,9 @@ pub fn pdf_with_info(pages: &[PdfPage], info: Option<&[u8]>) -> Vec<u8> {
             write!(fonts, " /F2 {second} 0 R").unwrap();
         }
         let array = |b: [f32; 4]| format!("[{} {} {} {}]", b[0], b[1], b[2], b[3]);
-        let crop = page.crop.map_or(String::new(), |c| format!("/CropBox {}", array(c)));
+        let crop = page
+            .crop
+            .map_or(String::new(), |c| format!("/CropBox {}", array(c)));
         let number = writer.add(format!(
             "<< /Type /Page /Parent {tree} 0 R /MediaBox {} {crop} /Rotate {} \
              /Resources << /Font << {fonts} >> >> /Contents {content} 0 R >>",
