@@ -11,6 +11,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::sniff::Kind;
 
+/// What another library says, without line breaks and control characters, and no longer than a
+/// line should be: it may quote the file.
+pub(crate) fn one_line(text: impl ToString) -> String {
+    const LONGEST: usize = 200;
+    let text = text.to_string();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    line.chars()
+        .filter(|c| !c.is_control())
+        .take(LONGEST)
+        .collect()
+}
+
 /// The result of opening or reading a document.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -21,7 +34,7 @@ pub enum Error {
     #[error("{0}")]
     Io(io::Error),
     /// A folder could not be walked; the message names the path.
-    #[error("cannot look through `{path}`: {reason}")]
+    #[error("cannot look through `{path}`: {}", one_line(reason))]
     Walk {
         /// The path that was asked for.
         path: PathBuf,
@@ -29,7 +42,7 @@ pub enum Error {
         reason: ignore::Error,
     },
     /// A pattern of the caller is not a glob.
-    #[error("`{pattern}` is not a usable pattern: {reason}")]
+    #[error("`{pattern}` is not a usable pattern: {}", one_line(reason))]
     Pattern {
         /// The pattern.
         pattern: String,
@@ -282,7 +295,7 @@ pub enum ImageError {
         kind: Kind,
     },
     /// The decoder refused the data.
-    #[error("not a readable {}: {reason}", kind.name())]
+    #[error("not a readable {}: {}", kind.name(), one_line(reason))]
     Decode {
         /// The kind by the first bytes.
         kind: Kind,
@@ -290,7 +303,7 @@ pub enum ImageError {
         reason: image::ImageError,
     },
     /// The TIFF decoder refused the data.
-    #[error("not a readable TIFF: {0}")]
+    #[error("not a readable TIFF: {}", one_line(.0))]
     Tiff(tiff::TiffError),
     /// A TIFF in a colour model that is not converted.
     #[error("the TIFF's colours ({found}) are of a kind that is not supported")]
@@ -306,4 +319,30 @@ pub enum ImageError {
         /// The panic's message.
         message: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_fits_on_a_line() {
+        assert_eq!(one_line("no \n\t such\u{7} luck "), "no such luck");
+        assert_eq!(one_line("x".repeat(999)).len(), 200);
+    }
+
+    #[test]
+    fn messages_name_file_page_and_reason() {
+        let error = Error::Page {
+            path: "a/b.pdf".into(),
+            page: 3,
+            reason: Trouble::TimedOut { seconds: 30 },
+        };
+        assert_eq!(
+            error.to_string(),
+            "cannot draw page 3 of `a/b.pdf`: it took longer than 30 s and was stopped"
+        );
+        // Said once: nothing is left for a chain of causes to repeat.
+        assert!(std::error::Error::source(&error).is_none());
+    }
 }

@@ -111,7 +111,7 @@ fn a_pdf_cut_off_anywhere_is_an_error_or_a_document() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_picture_with_changed_bytes_is_an_error_or_a_picture(

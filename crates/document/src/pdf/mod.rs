@@ -18,7 +18,7 @@ use hayro_syntax::{DecryptionError, LoadPdfError, Pdf};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Trouble;
+use crate::error::{Trouble, one_line};
 use crate::layout;
 use crate::limits::Limits;
 use crate::text::{PageText, TextLayer};
@@ -175,15 +175,4 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("panic without a message");
     one_line(message)
-}
-
-/// The text on one line, without control characters, of at most 200 characters.
-pub(crate) fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    words
-        .join(" ")
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(200)
-        .collect()
 }

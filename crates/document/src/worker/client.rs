@@ -15,9 +15,9 @@ use image::RgbImage;
 
 use super::WorkerCommand;
 use super::protocol::{self, Answer, Hello, PROTOCOL, Request};
-use crate::error::Trouble;
+use crate::error::{Trouble, one_line};
 use crate::limits::Limits;
-use crate::pdf::{OpenFailure, PdfPage, Want, one_line};
+use crate::pdf::{OpenFailure, PdfPage, Want};
 use crate::text::PageText;
 
 /// How much of what a worker prints to standard error is kept: the reason it died is at the end.
@@ -83,7 +83,7 @@ impl Client {
         client.process.clear_deadline();
         match answer {
             Ok((Answer::Opened { pages, title }, 0)) => {
-                let title = title.map(|t| one_line(&t)).filter(|t| !t.is_empty());
+                let title = title.map(one_line).filter(|t| !t.is_empty());
                 Ok((client, Opened { pages, title }))
             }
             Ok((Answer::NotOpened(failure), 0)) => Err(StartFailure::Open(failure)),
@@ -150,7 +150,7 @@ impl Client {
     /// Why the exchange failed with `error`.
     fn why(&mut self, error: &std::io::Error) -> Trouble {
         if error.kind() == ErrorKind::InvalidData || error.is_json() {
-            let found = one_line(&error.to_string());
+            let found = one_line(error);
             return Trouble::BadAnswer { found };
         }
         self.process.post_mortem(&self.limits)
