@@ -11,10 +11,6 @@ use super::tiles::TileGrid;
 use super::tokenizer::{FAKE_IMAGE_TOKEN, IMAGE_TOKEN, OVERVIEW_TAG};
 
 /// The string for one image of `image_seq_len` tokens a tile.
-#[expect(
-    clippy::missing_panics_doc,
-    reason = "writing to a string does not fail"
-)]
 pub fn image_text(grid: &TileGrid, image_seq_len: usize) -> String {
     let tile = FAKE_IMAGE_TOKEN.len() + 16 + IMAGE_TOKEN.len() * image_seq_len;
     let mut out = String::with_capacity(tile * (grid.num_frames() + 1));

@@ -17,6 +17,7 @@
 use std::num::NonZeroU32;
 
 use image::RgbImage;
+use rayon::prelude::*;
 
 use super::config::PreprocessorConfig;
 use super::error::{Error, Result};
@@ -229,17 +230,22 @@ impl ImageProcessor {
             });
         }
         let overview = to(&second, (side, side))?;
-        let mut frames = Vec::with_capacity(plan.grid.num_frames() * plan.grid.frame_bytes());
-        let tile_row_bytes = side as usize * CHANNELS;
-        let band_bytes = second.width() as usize * side as usize * CHANNELS;
-        for band in second.as_raw().chunks_exact(band_bytes) {
-            for col in 0..plan.grid.cols as usize {
-                for row in band.chunks_exact(second.width() as usize * CHANNELS) {
-                    frames.extend_from_slice(&row[col * tile_row_bytes..][..tile_row_bytes]);
+        let mut frames = vec![0; plan.grid.num_frames() * plan.grid.frame_bytes()];
+        let (cols, width) = (plan.grid.cols as usize, second.width() as usize);
+        let (side, pixels) = (side as usize, second.as_raw());
+        let (tiles, last) =
+            frames.split_at_mut(plan.grid.frame_bytes() * cols * plan.grid.rows as usize);
+        tiles
+            .par_chunks_exact_mut(plan.grid.frame_bytes())
+            .enumerate()
+            .for_each(|(at, tile)| {
+                let first = (at / cols * side * width + at % cols * side) * CHANNELS;
+                let rows = pixels[first..].chunks(width * CHANNELS);
+                for (to, from) in tile.chunks_exact_mut(side * CHANNELS).zip(rows) {
+                    to.copy_from_slice(&from[..side * CHANNELS]);
                 }
-            }
-        }
-        frames.extend_from_slice(overview.as_raw());
+            });
+        last.copy_from_slice(overview.as_raw());
         Ok(Tiles { plan, frames })
     }
 
