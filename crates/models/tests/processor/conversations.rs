@@ -2,7 +2,7 @@
 
 use colibri_models::processor::{
     ChatTemplate, Content, Error, Idefics3Processor, ImageProcessor, Message, NamedTokens,
-    PreprocessorConfig, ProcessorFiles, Role, TileGrid, TileOptions, Tokenizer,
+    PreprocessorConfig, ProcessorFiles, Role, TileGrid, TileOptions, Tiles, Tokenizer,
 };
 use image::RgbImage;
 use serde_json::Value;
@@ -184,7 +184,7 @@ fn pictures_and_messages_must_agree() {
     let prompt = processor
         .process(&messages, &three, true, &options)
         .unwrap();
-    let frames: usize = prompt.tiles.iter().map(|tiles| tiles.num_frames()).sum();
+    let frames: usize = prompt.tiles.iter().map(Tiles::num_frames).sum();
     assert_eq!(
         prompt.visual_positions().count(),
         frames * processor.image_seq_len()

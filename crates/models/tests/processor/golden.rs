@@ -1,5 +1,6 @@
 //! Reading the files of `tools/golden`.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use colibri_models::processor::{Content, Message, ProcessorFiles, Role};
@@ -120,6 +121,9 @@ pub(crate) fn size(json: &Value) -> (u32, u32) {
 
 /// SHA-256 in hexadecimal digits.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut out = String::new();
+    for byte in Sha256::digest(bytes) {
+        write!(out, "{byte:02x}").unwrap();
+    }
+    out
 }

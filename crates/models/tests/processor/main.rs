@@ -1,5 +1,11 @@
 //! The processor against transformers, colpali-engine and Pillow: goldens of `tools/golden`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "clippy sees tests in the functions marked as such, not in those they call"
+)]
+
 mod conversations;
 mod escaping;
 mod golden;

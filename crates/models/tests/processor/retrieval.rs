@@ -123,7 +123,7 @@ fn frames_and_tokens_of_every_size() {
             let ids = processor.document_ids(grid).unwrap();
             assert_eq!(ids, golden::ids(&case["ids"]), "{name} {width}×{height}");
             assert_eq!(ids.len(), case["num_tokens"]);
-            check_geometry(&processor, &ids, width, height, &options);
+            check_geometry(&processor, &ids, width, height, options);
         }
     }
 }
@@ -138,11 +138,11 @@ fn check_geometry(
     ids: &[u32],
     width: u32,
     height: u32,
-    options: &TileOptions,
+    options: TileOptions,
 ) {
     let grid = processor
         .images()
-        .plan(width, height, options)
+        .plan(width, height, &options)
         .unwrap()
         .grid;
     let geometry = processor.geometry(ids, grid);
