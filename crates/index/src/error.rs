@@ -268,10 +268,14 @@ impl Error {
     /// What the person can do about it, where there is something.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::NoIndex { .. } => "index some documents first, or name another folder with --index",
+            Self::NoIndex { .. } => {
+                "index some documents first, or name another folder with --index"
+            }
             Self::AlreadyExists { .. } => "open it, or choose another folder with --index",
             Self::FolderNotEmpty { .. } => "choose an empty or a new folder with --index",
-            Self::NewerFormat { .. } => "use a newer version of this program, or build the index again",
+            Self::NewerFormat { .. } => {
+                "use a newer version of this program, or build the index again"
+            }
             Self::Locked { .. } => "wait until it has finished, or use another folder with --index",
             Self::SettingsMismatch { what, index, .. } => {
                 return Some(format!(
@@ -279,7 +283,9 @@ impl Error {
                      it again"
                 ));
             }
-            Self::DiskFull { .. } => "free some space and run the command again; what was indexed is kept",
+            Self::DiskFull { .. } => {
+                "free some space and run the command again; what was indexed is kept"
+            }
             Self::UnmergedReadOnly { .. } => {
                 "open the index once where its folder can be written, then copy it"
             }
@@ -291,8 +297,12 @@ impl Error {
             }
             Self::TextOnly { .. } => "open the index with a retriever, or leave the rows out",
             Self::PageWithoutRows { .. } => "index the document again with a retriever",
-            Self::QueryWithoutRows => "use text mode, or encode the query with the index's retriever",
-            Self::Filter { .. } => "write KEY=VALUE, KEY!=VALUE, KEY<VALUE, KEY>VALUE or KEY~PATTERN",
+            Self::QueryWithoutRows => {
+                "use text mode, or encode the query with the index's retriever"
+            }
+            Self::Filter { .. } => {
+                "write KEY=VALUE, KEY!=VALUE, KEY<VALUE, KEY>VALUE or KEY~PATTERN"
+            }
             Self::NotAnIndex { .. }
             | Self::Io { .. }
             | Self::Catalog { .. }
@@ -314,22 +324,36 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| {
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            if matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ) {
                 Self::DiskFull { path }
             } else {
-                Self::Io { action, path, source }
+                Self::Io {
+                    action,
+                    path,
+                    source,
+                }
             }
         }
     }
 
     /// Names the action and the catalogue of a failed SQLite operation.
-    pub(crate) fn catalog(action: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> Self + use<> {
+    pub(crate) fn catalog(
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(rusqlite::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| {
             if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
                 Self::DiskFull { path }
             } else {
-                Self::Catalog { action, path, source }
+                Self::Catalog {
+                    action,
+                    path,
+                    source,
+                }
             }
         }
     }

@@ -82,8 +82,10 @@ impl Filter {
         let mut filter = Self::default();
         for expression in expressions {
             let expression = expression.as_ref();
-            let condition = Condition::parse(expression)
-                .map_err(|source| Error::Filter { expression: expression.to_owned(), source })?;
+            let condition = Condition::parse(expression).map_err(|source| Error::Filter {
+                expression: expression.to_owned(),
+                source,
+            })?;
             filter.conditions.push(condition);
         }
         Ok(filter)
@@ -91,14 +93,24 @@ impl Filter {
 
     /// A filter that lets only the document at exactly this path through.
     pub fn path_is(path: &str) -> Self {
-        let condition =
-            Condition { key: "path".to_owned(), test: Test::Equal, negated: false, value: path.to_owned() };
-        Self { conditions: vec![condition], paths: None }
+        let condition = Condition {
+            key: "path".to_owned(),
+            test: Test::Equal,
+            negated: false,
+            value: path.to_owned(),
+        };
+        Self {
+            conditions: vec![condition],
+            paths: None,
+        }
     }
 
     /// A filter that lets only the documents at exactly these paths through.
     pub fn paths_are<S: Into<String>>(paths: impl IntoIterator<Item = S>) -> Self {
-        Self { conditions: Vec::new(), paths: Some(paths.into_iter().map(Into::into).collect()) }
+        Self {
+            conditions: Vec::new(),
+            paths: Some(paths.into_iter().map(Into::into).collect()),
+        }
     }
 
     /// Both filters must hold.
@@ -119,18 +131,27 @@ impl Filter {
 
     /// Whether the document passes.
     pub fn matches(&self, document: &DocumentRecord) -> bool {
-        self.paths.as_ref().is_none_or(|paths| paths.contains(&document.path))
-            && self.conditions.iter().all(|condition| condition.holds(document))
+        self.paths
+            .as_ref()
+            .is_none_or(|paths| paths.contains(&document.path))
+            && self
+                .conditions
+                .iter()
+                .all(|condition| condition.holds(document))
     }
 }
 
 impl Condition {
     fn parse(expression: &str) -> std::result::Result<Self, FilterError> {
-        let at = expression.find(['=', '!', '<', '>', '~']).ok_or(FilterError::NoOperator)?;
+        let at = expression
+            .find(['=', '!', '<', '>', '~'])
+            .ok_or(FilterError::NoOperator)?;
         let (key, rest) = expression.split_at(at);
         let operators = ["!=", "!~", "<=", ">=", "==", "=", "<", ">", "~"];
-        let operator =
-            operators.into_iter().find(|operator| rest.starts_with(operator)).ok_or(FilterError::NoOperator)?;
+        let operator = operators
+            .into_iter()
+            .find(|operator| rest.starts_with(operator))
+            .ok_or(FilterError::NoOperator)?;
         let key = key.trim();
         if key.is_empty() {
             return Err(FilterError::NoKey);
@@ -149,7 +170,12 @@ impl Condition {
         if value.is_empty() && !matches!(test, Test::Equal) {
             return Err(FilterError::NoValue);
         }
-        Ok(Self { key: key.to_owned(), test, negated, value: value.to_owned() })
+        Ok(Self {
+            key: key.to_owned(),
+            test,
+            negated,
+            value: value.to_owned(),
+        })
     }
 
     fn holds(&self, document: &DocumentRecord) -> bool {
@@ -194,8 +220,9 @@ impl Condition {
                 (Some(found), Some(asked)) => found == asked,
                 _ => found == self.value,
             },
-            Test::Less { or_equal } => ordering()
-                .is_some_and(|ordering| ordering == Ordering::Less || *or_equal && ordering == Ordering::Equal),
+            Test::Less { or_equal } => ordering().is_some_and(|ordering| {
+                ordering == Ordering::Less || *or_equal && ordering == Ordering::Equal
+            }),
             Test::Greater { or_equal } => ordering().is_some_and(|ordering| {
                 ordering == Ordering::Greater || *or_equal && ordering == Ordering::Equal
             }),
@@ -215,16 +242,22 @@ fn lookup<'a>(metadata: &'a serde_json::Map<String, Value>, key: &str) -> Option
 }
 
 fn glob(pattern: &str) -> std::result::Result<GlobMatcher, FilterError> {
-    let fault = |reason: String| FilterError::Pattern { pattern: pattern.chars().take(80).collect(), reason };
+    let fault = |reason: String| FilterError::Pattern {
+        pattern: pattern.chars().take(80).collect(),
+        reason,
+    };
     if pattern.is_empty() {
         return Err(FilterError::NoValue);
     }
     if pattern.len() > MAX_PATTERN_BYTES {
-        return Err(fault(format!("it is longer than {MAX_PATTERN_BYTES} bytes")));
+        return Err(fault(format!(
+            "it is longer than {MAX_PATTERN_BYTES} bytes"
+        )));
     }
     // `*` also matches `/`: "*.pdf" means every PDF, wherever it is.
     let glob = GlobBuilder::new(pattern).literal_separator(false).build();
-    glob.map(|glob| glob.compile_matcher()).map_err(|error| fault(error.kind().to_string()))
+    glob.map(|glob| glob.compile_matcher())
+        .map_err(|error| fault(error.kind().to_string()))
 }
 
 /// A finite number written with digits; not "inf" or "nan", which are words here.
@@ -242,7 +275,10 @@ fn starts_with_digit(text: &str) -> bool {
 
 fn unquoted(value: &str) -> &str {
     for quote in ['"', '\''] {
-        if let Some(inner) = value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
+        if let Some(inner) = value
+            .strip_prefix(quote)
+            .and_then(|rest| rest.strip_suffix(quote))
+        {
             return inner;
         }
     }
@@ -313,8 +349,16 @@ mod tests {
     #[test]
     fn all_expressions_must_hold() {
         let document = document();
-        assert!(Filter::parse_all(["year=2023", "kind=pdf"]).unwrap().matches(&document));
-        assert!(!Filter::parse_all(["year=2023", "kind=png"]).unwrap().matches(&document));
+        assert!(
+            Filter::parse_all(["year=2023", "kind=pdf"])
+                .unwrap()
+                .matches(&document)
+        );
+        assert!(
+            !Filter::parse_all(["year=2023", "kind=png"])
+                .unwrap()
+                .matches(&document)
+        );
         assert!(Filter::default().matches(&document));
         assert!(Filter::path_is("/papers/2023/dpr.pdf").matches(&document));
     }
@@ -335,7 +379,10 @@ mod tests {
         }
         assert!(matches!(
             Filter::parse("path~[a"),
-            Err(Error::Filter { source: FilterError::Pattern { .. }, .. })
+            Err(Error::Filter {
+                source: FilterError::Pattern { .. },
+                ..
+            })
         ));
         assert!(Filter::parse(&format!("path~{}", "{a,".repeat(1000))).is_err());
     }

@@ -25,19 +25,25 @@ pub(crate) fn exists(dir: &Path) -> bool {
 pub(crate) fn check(dir: &Path) -> Result<()> {
     let path = dir.join(FILE_NAME);
     if !exists(dir) {
-        return Err(Error::NoIndex { path: dir.to_owned() });
+        return Err(Error::NoIndex {
+            path: dir.to_owned(),
+        });
     }
     let mut bytes = Vec::new();
     fs_err::File::open(&path)
         .and_then(|file| file.take(256).read_to_end(&mut bytes))
         .map_err(Error::io("read", &path))?;
     let text = String::from_utf8_lossy(&bytes);
-    let version = text.strip_prefix(WORD).and_then(|rest| rest.trim().parse::<u64>().ok());
+    let version = text
+        .strip_prefix(WORD)
+        .and_then(|rest| rest.trim().parse::<u64>().ok());
     match version {
         Some(version) if version == u64::from(FORMAT_VERSION) => Ok(()),
-        Some(found) if found > u64::from(FORMAT_VERSION) => {
-            Err(Error::NewerFormat { path, found, supported: FORMAT_VERSION })
-        }
+        Some(found) if found > u64::from(FORMAT_VERSION) => Err(Error::NewerFormat {
+            path,
+            found,
+            supported: FORMAT_VERSION,
+        }),
         _ => Err(Error::NotAnIndex {
             path,
             expected: "`colibri-index` and a version",
@@ -72,7 +78,10 @@ pub(crate) fn check_free(dir: &Path) -> Result<()> {
             || name == crate::stores::SEGMENTS
             || name.starts_with(crate::catalog::FILE_NAME);
         if !ours {
-            return Err(Error::FolderNotEmpty { path: dir.to_owned(), entry: name });
+            return Err(Error::FolderNotEmpty {
+                path: dir.to_owned(),
+                entry: name,
+            });
         }
     }
     Ok(())
@@ -98,8 +107,16 @@ mod tests {
         ] {
             fs_err::write(dir.path().join(FILE_NAME), text).unwrap();
             let found = check(dir.path());
-            assert_eq!(matches!(found, Err(Error::NewerFormat { .. })), newer, "{text:?}: {found:?}");
-            assert_eq!(matches!(found, Err(Error::NotAnIndex { .. })), !newer, "{text:?}: {found:?}");
+            assert_eq!(
+                matches!(found, Err(Error::NewerFormat { .. })),
+                newer,
+                "{text:?}: {found:?}"
+            );
+            assert_eq!(
+                matches!(found, Err(Error::NotAnIndex { .. })),
+                !newer,
+                "{text:?}: {found:?}"
+            );
         }
     }
 
@@ -110,6 +127,8 @@ mod tests {
         fs_err::write(dir.path().join("catalog.sqlite-wal"), "").unwrap();
         check_free(dir.path()).unwrap();
         fs_err::write(dir.path().join("thesis.pdf"), "").unwrap();
-        assert!(matches!(check_free(dir.path()), Err(Error::FolderNotEmpty { entry, .. }) if entry == "thesis.pdf"));
+        assert!(
+            matches!(check_free(dir.path()), Err(Error::FolderNotEmpty { entry, .. }) if entry == "thesis.pdf")
+        );
     }
 }

@@ -45,7 +45,11 @@ pub fn reciprocal_rank(
         .map(|(page, (visual, text))| {
             let reach = reach(page);
             // A scan may still be found by its name: the better of the two then, never less.
-            let visual_part = if reach.visual { visual } else { visual.max(text) };
+            let visual_part = if reach.visual {
+                visual
+            } else {
+                visual.max(text)
+            };
             let text_part = if reach.text { text } else { text.max(visual) };
             (page, visual_part + text_part)
         })
@@ -56,7 +60,10 @@ pub fn reciprocal_rank(
 mod tests {
     use super::*;
 
-    const BOTH: Reach = Reach { visual: true, text: true };
+    const BOTH: Reach = Reach {
+        visual: true,
+        text: true,
+    };
 
     fn order(scores: Vec<(PageId, f64)>) -> Vec<i64> {
         let mut scores = scores;
@@ -77,7 +84,10 @@ mod tests {
     #[test]
     fn a_scan_that_looks_right_is_not_buried_by_pages_with_text() {
         // Page 1 has no text layer; 2, 3 and 4 are in both lists, further down in the visual one.
-        let reach = |page: PageId| Reach { visual: true, text: page.0 != 1 };
+        let reach = |page: PageId| Reach {
+            visual: true,
+            text: page.0 != 1,
+        };
         let fused = reciprocal_rank(&pages(&[1, 2, 3, 4]), &pages(&[3, 4, 2]), reach);
         assert_eq!(order(fused)[0], 1);
         let literal = reciprocal_rank(&pages(&[1, 2, 3, 4]), &pages(&[3, 4, 2]), |_| BOTH);
@@ -86,7 +96,10 @@ mod tests {
 
     #[test]
     fn being_found_by_name_never_costs_a_scan() {
-        let reach = |page: PageId| Reach { visual: true, text: page.0 != 1 };
+        let reach = |page: PageId| Reach {
+            visual: true,
+            text: page.0 != 1,
+        };
         let score = |text: &[i64]| {
             let fused = reciprocal_rank(&pages(&[1, 2]), &pages(text), reach);
             fused.into_iter().find(|(page, _)| page.0 == 1).unwrap().1

@@ -214,30 +214,49 @@ impl Index {
                 .catalog
                 .page_location(connection, page)?
                 .ok_or_else(|| self.unknown(page))?
-                .ok_or_else(|| Error::PageWithoutRows { path: self.dir.clone(), page: page.0 })?;
+                .ok_or_else(|| Error::PageWithoutRows {
+                    path: self.dir.clone(),
+                    page: page.0,
+                })?;
             self.store.read(Record { page, location })
         })
     }
 
     fn unknown(&self, page: PageId) -> Error {
-        Error::UnknownPage { path: self.dir.clone(), page: page.0 }
+        Error::UnknownPage {
+            path: self.dir.clone(),
+            page: page.0,
+        }
     }
 
     /// Every page with rows, remembered from the last call if nothing was committed since.
     pub(crate) fn snapshot(&self, connection: &Connection) -> Result<Arc<Snapshot>> {
         let generation = self.catalog.generation(connection)?;
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         if let Some(known) = known
             && known.generation == generation
         {
             return Ok(known);
         }
         let candidates = self.catalog.candidates(connection)?;
-        let snapshot = Arc::new(Snapshot { generation, candidates });
+        let snapshot = Arc::new(Snapshot {
+            generation,
+            candidates,
+        });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // A search that began earlier must not put its older state back.
-        if known.as_ref().is_none_or(|known| known.generation < generation) {
-            let parts = snapshot.candidates.iter().map(|candidate| candidate.record.location.segment);
+        if known
+            .as_ref()
+            .is_none_or(|known| known.generation < generation)
+        {
+            let parts = snapshot
+                .candidates
+                .iter()
+                .map(|candidate| candidate.record.location.segment);
             self.store.keep_only(&parts.collect());
             *known = Some(Arc::clone(&snapshot));
         }
@@ -264,13 +283,23 @@ impl Index {
                 return answer;
             }
         }
-        Err(Error::Unsettled { path: self.dir.clone(), attempts: ATTEMPTS })
+        Err(Error::Unsettled {
+            path: self.dir.clone(),
+            attempts: ATTEMPTS,
+        })
     }
 
     fn reader(&self) -> Result<Reader> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         match idle {
-            Some(connection) => Ok(Reader { connection, immutable: false }),
+            Some(connection) => Ok(Reader {
+                connection,
+                immutable: false,
+            }),
             None => self.catalog.open_reader(),
         }
     }
@@ -289,6 +318,8 @@ fn in_transaction<T>(
     question: impl Fn(&Connection) -> Result<T>,
 ) -> Result<T> {
     // Dropping it ends it; there is nothing to commit.
-    let transaction = connection.unchecked_transaction().map_err(catalog.failed("read"))?;
+    let transaction = connection
+        .unchecked_transaction()
+        .map_err(catalog.failed("read"))?;
     question(&transaction)
 }

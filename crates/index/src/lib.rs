@@ -53,7 +53,8 @@ pub use mmap::PageRows;
 pub use multivector::MultiVector;
 pub use pending::{Added, PendingDocument};
 pub use record::{
-    Change, DocumentId, DocumentInfo, DocumentRecord, Metadata, PageId, PageInfo, PageRecord, WordBox,
+    Change, DocumentId, DocumentInfo, DocumentRecord, Metadata, PageId, PageInfo, PageRecord,
+    WordBox,
 };
 pub use search::{Hit, Mode, PageScore, Query};
 pub use settings::Settings;

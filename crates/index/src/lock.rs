@@ -49,7 +49,9 @@ impl Lock {
         let path = dir.join(FILE_NAME);
         let mut options = fs_err::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&path).map_err(Error::io("open the lock file", &path))?;
+        let mut file = options
+            .open(&path)
+            .map_err(Error::io("open the lock file", &path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
@@ -57,13 +59,22 @@ impl Lock {
                 // Best effort: the holder may not have written its line yet, or the system may not let
                 // a locked file be read.
                 drop((&mut file).take(MAX_BYTES).read_to_string(&mut text));
-                return Err(Error::Locked { path: dir.to_owned(), holder: parse(&text) });
+                return Err(Error::Locked {
+                    path: dir.to_owned(),
+                    holder: parse(&text),
+                });
             }
-            Err(std::fs::TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
+            Err(std::fs::TryLockError::Error(source)) => {
+                return Err(Error::io("lock", &path)(source));
+            }
         }
         let mut text = format!("{FIRST_LINE}\npid {}\n", std::process::id());
         if let Some(command) = command {
-            let line: String = command.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let line: String = command
+                .chars()
+                .take(500)
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .collect();
             text.push_str("command ");
             text.push_str(&line);
             text.push('\n');

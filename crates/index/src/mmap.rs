@@ -30,12 +30,17 @@ impl SegmentMap {
     pub(crate) fn open(path: &Path, id: u64) -> Result<Self> {
         let file = fs_err::File::open(path).map_err(|source| {
             if source.kind() == std::io::ErrorKind::NotFound {
-                Error::SegmentMissing { path: path.to_owned() }
+                Error::SegmentMissing {
+                    path: path.to_owned(),
+                }
             } else {
                 Error::io("open the segment", path)(source)
             }
         })?;
-        let len = file.metadata().map_err(Error::io("read the length of", path))?.len();
+        let len = file
+            .metadata()
+            .map_err(Error::io("read the length of", path))?
+            .len();
         if len < segment::HEADER_BYTES {
             return Err(Error::SegmentTruncated {
                 path: path.to_owned(),
@@ -43,10 +48,14 @@ impl SegmentMap {
                 found: len,
             });
         }
-        let len = usize::try_from(len).map_err(|_| Error::TooLarge { what: "a segment of", found: len })?;
+        let len = usize::try_from(len).map_err(|_| Error::TooLarge {
+            what: "a segment of",
+            found: len,
+        })?;
         // SAFETY: `len` is the length of the file as it is now, so the mapping does not reach beyond its
         // end; the bytes in use do not change as explained at the top of this file.
-        let map = unsafe { MmapOptions::new().len(len).map(&file) }.map_err(Error::io("map", path))?;
+        let map =
+            unsafe { MmapOptions::new().len(len).map(&file) }.map_err(Error::io("map", path))?;
         let header = SegmentHeader::decode(&map).map_err(|fault| header_error(path, fault))?;
         if header.id != id {
             return Err(Error::SegmentDamaged {
@@ -55,7 +64,11 @@ impl SegmentMap {
                 what: "the header belongs to another segment",
             });
         }
-        Ok(Self { path: path.to_owned(), map, header })
+        Ok(Self {
+            path: path.to_owned(),
+            map,
+            header,
+        })
     }
 
     /// How many bytes are mapped.
@@ -108,7 +121,11 @@ impl SegmentMap {
     }
 
     fn damaged(&self, offset: u64, what: &'static str) -> Error {
-        Error::SegmentDamaged { path: self.path.clone(), offset, what }
+        Error::SegmentDamaged {
+            path: self.path.clone(),
+            offset,
+            what,
+        }
     }
 }
 
@@ -116,19 +133,31 @@ impl SegmentMap {
 pub(crate) fn header_error(path: &Path, fault: HeaderFault) -> Error {
     let path = path.to_owned();
     match fault {
-        HeaderFault::Short => {
-            Error::SegmentTruncated { path, expected: segment::HEADER_BYTES, found: 0 }
-        }
-        HeaderFault::Magic(found) => {
-            Error::NotAnIndex { path, expected: "`COLIBVEC`", found: format!("`{found}`") }
-        }
-        HeaderFault::Version(found) if found > segment::VERSION => {
-            Error::NewerFormat { path, found: u64::from(found), supported: segment::VERSION }
-        }
-        HeaderFault::Version(found) => {
-            Error::NotAnIndex { path, expected: "format version 1", found: format!("version {found}") }
-        }
-        HeaderFault::Damaged(what) => Error::SegmentDamaged { path, offset: 0, what },
+        HeaderFault::Short => Error::SegmentTruncated {
+            path,
+            expected: segment::HEADER_BYTES,
+            found: 0,
+        },
+        HeaderFault::Magic(found) => Error::NotAnIndex {
+            path,
+            expected: "`COLIBVEC`",
+            found: format!("`{found}`"),
+        },
+        HeaderFault::Version(found) if found > segment::VERSION => Error::NewerFormat {
+            path,
+            found: u64::from(found),
+            supported: segment::VERSION,
+        },
+        HeaderFault::Version(found) => Error::NotAnIndex {
+            path,
+            expected: "format version 1",
+            found: format!("version {found}"),
+        },
+        HeaderFault::Damaged(what) => Error::SegmentDamaged {
+            path,
+            offset: 0,
+            what,
+        },
     }
 }
 

@@ -23,7 +23,11 @@ impl MultiVector {
     pub fn new(dim: usize, rows: Vec<f16>) -> Result<Self> {
         check_shape(rows.len(), dim)?;
         if let Some(at) = rows.iter().position(|value| !value.is_finite()) {
-            return Err(Error::RowNotFinite { row: at / dim, column: at % dim, value: rows[at].to_f32() });
+            return Err(Error::RowNotFinite {
+                row: at / dim,
+                column: at % dim,
+                value: rows[at].to_f32(),
+            });
         }
         Ok(Self { dim, rows })
     }
@@ -37,7 +41,11 @@ impl MultiVector {
         let mut halves = vec![f16::ZERO; rows.len()];
         halves.convert_from_f32_slice(rows);
         if let Some(at) = halves.iter().position(|value| !value.is_finite()) {
-            return Err(Error::RowNotFinite { row: at / dim, column: at % dim, value: rows[at] });
+            return Err(Error::RowNotFinite {
+                row: at / dim,
+                column: at % dim,
+                value: rows[at],
+            });
         }
         Ok(Self { dim, rows: halves })
     }
@@ -63,7 +71,11 @@ fn check_shape(len: usize, dim: usize) -> Result<()> {
         return Err(Error::RaggedRows { len, dim });
     }
     if len as u64 * 2 > MAX_PAGE_BYTES {
-        return Err(Error::TooManyRows { num_rows: len / dim, dim, limit: MAX_PAGE_BYTES });
+        return Err(Error::TooManyRows {
+            num_rows: len / dim,
+            dim,
+            limit: MAX_PAGE_BYTES,
+        });
     }
     Ok(())
 }
@@ -78,7 +90,11 @@ mod tests {
         rows[7] = f32::NAN;
         assert!(matches!(
             MultiVector::from_f32(4, &rows),
-            Err(Error::RowNotFinite { row: 1, column: 3, .. })
+            Err(Error::RowNotFinite {
+                row: 1,
+                column: 3,
+                ..
+            })
         ));
         rows[7] = 70_000.0; // finite, but an infinity in 16 bits
         assert!(matches!(
@@ -90,10 +106,22 @@ mod tests {
 
     #[test]
     fn refuses_ragged_empty_and_enormous_rows() {
-        assert!(matches!(MultiVector::from_f32(4, &[0.0; 6]), Err(Error::RaggedRows { .. })));
-        assert!(matches!(MultiVector::from_f32(0, &[0.0; 6]), Err(Error::RaggedRows { .. })));
-        assert!(matches!(MultiVector::from_f32(4, &[]), Err(Error::RaggedRows { .. })));
+        assert!(matches!(
+            MultiVector::from_f32(4, &[0.0; 6]),
+            Err(Error::RaggedRows { .. })
+        ));
+        assert!(matches!(
+            MultiVector::from_f32(0, &[0.0; 6]),
+            Err(Error::RaggedRows { .. })
+        ));
+        assert!(matches!(
+            MultiVector::from_f32(4, &[]),
+            Err(Error::RaggedRows { .. })
+        ));
         let many = vec![f16::ZERO; (MAX_PAGE_BYTES / 2) as usize + 128];
-        assert!(matches!(MultiVector::new(128, many), Err(Error::TooManyRows { .. })));
+        assert!(matches!(
+            MultiVector::new(128, many),
+            Err(Error::TooManyRows { .. })
+        ));
     }
 }

@@ -43,7 +43,10 @@ impl<'w> PendingDocument<'w> {
             return Err(Error::NoPath);
         }
         if i64::try_from(record.size_bytes).is_err() {
-            return Err(Error::TooLarge { what: "a file size of", found: record.size_bytes });
+            return Err(Error::TooLarge {
+                what: "a file size of",
+                found: record.size_bytes,
+            });
         }
         let settings = writer.settings().clone();
         writer.begin()?;
@@ -60,8 +63,9 @@ impl<'w> PendingDocument<'w> {
         // From here on dropping `pending` rolls back.
         let connection = pending.writer.connection();
         let failed = || pending.writer.catalog().failed("add a document to");
-        pending.replaced =
-            write::remove_document(connection, &record.path).map_err(failed())?.is_some();
+        pending.replaced = write::remove_document(connection, &record.path)
+            .map_err(failed())?
+            .is_some();
         pending.id = write::insert_document(connection, record).map_err(failed())?;
         Ok(pending)
     }
@@ -75,11 +79,15 @@ impl<'w> PendingDocument<'w> {
         self.check(page)?;
         let connection = self.writer.connection();
         let failed = || self.writer.catalog().failed("add a page to");
-        connection.execute_batch("SAVEPOINT page").map_err(failed())?;
+        connection
+            .execute_batch("SAVEPOINT page")
+            .map_err(failed())?;
         let result = self.insert(page);
         let connection = self.writer.connection();
         if result.is_ok() {
-            connection.execute_batch("RELEASE page").map_err(self.writer.catalog().failed("add a page to"))?;
+            connection
+                .execute_batch("RELEASE page")
+                .map_err(self.writer.catalog().failed("add a page to"))?;
             self.numbers.insert(page.number);
         } else {
             // After a full disk SQLite may have rolled back the whole transaction already; `commit` sees it.
@@ -102,15 +110,20 @@ impl<'w> PendingDocument<'w> {
     }
 
     fn check(&self, page: &PageRecord) -> Result<()> {
-        let wrong_number =
-            |problem| Error::PageNumber { document: self.path.clone(), page: page.number, problem };
+        let wrong_number = |problem| Error::PageNumber {
+            document: self.path.clone(),
+            page: page.number,
+            problem,
+        };
         if page.number == 0 {
             return Err(wrong_number("0, and pages count from 1"));
         }
         if self.numbers.contains(&page.number) {
             return Err(wrong_number("given twice"));
         }
-        let Some(rows) = &page.rows else { return Ok(()) };
+        let Some(rows) = &page.rows else {
+            return Ok(());
+        };
         if self.settings.is_text_only() {
             return Err(Error::TextOnly {
                 path: self.writer.dir().to_owned(),
@@ -119,9 +132,10 @@ impl<'w> PendingDocument<'w> {
             });
         }
         match self.settings.dim {
-            Some(expected) if expected != rows.dim() => {
-                Err(Error::DimMismatch { expected, found: rows.dim() })
-            }
+            Some(expected) if expected != rows.dim() => Err(Error::DimMismatch {
+                expected,
+                found: rows.dim(),
+            }),
             _ => Ok(()),
         }
     }
@@ -133,7 +147,11 @@ impl<'w> PendingDocument<'w> {
         let settings = self.settings.clone();
         self.writer.commit(&settings)?;
         self.committed = true;
-        Ok(Added { document: self.id, pages: source.num_pages, replaced: self.replaced })
+        Ok(Added {
+            document: self.id,
+            pages: source.num_pages,
+            replaced: self.replaced,
+        })
     }
 
     /// Makes the document visible, durably: its rows and their folder are synced, then the catalogue's
@@ -145,7 +163,11 @@ impl<'w> PendingDocument<'w> {
         let settings = self.settings.clone();
         self.writer.commit(&settings)?;
         self.committed = true;
-        Ok(Added { document: self.id, pages: self.numbers.len() as u32, replaced: self.replaced })
+        Ok(Added {
+            document: self.id,
+            pages: self.numbers.len() as u32,
+            replaced: self.replaced,
+        })
     }
 
     /// Leaves the index as it was; the same as dropping the document.

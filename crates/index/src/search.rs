@@ -9,9 +9,9 @@ use crate::filter::Filter;
 use crate::fusion::{Reach, SPARSE_TEXT_WORDS, reciprocal_rank};
 use crate::index::Index;
 use crate::record::{DocumentId, PageId};
+use crate::search_text;
 use crate::snippet::snippet;
 use crate::stores::{QueryRows, Record};
-use crate::search_text;
 
 /// Weight of a word in a document's title or file name, where one on the page weighs 1: enough to prefer
 /// the document that is named, too little to prefer its wrong pages.
@@ -130,7 +130,9 @@ impl Index {
             Mode::Visual | Mode::Text => query.k,
         };
         let visual = match &query.rows {
-            Some(rows) if query.mode != Mode::Text => self.visual(connection, rows, depth, &allowed)?,
+            Some(rows) if query.mode != Mode::Text => {
+                self.visual(connection, rows, depth, &allowed)?
+            }
             _ => Vec::new(),
         };
         let text = match query.mode {
@@ -143,14 +145,18 @@ impl Index {
             Mode::Hybrid => self.fused(connection, &visual, &text, query.k)?,
         };
         let terms = search_text::terms(&query.text);
-        let visual: HashMap<PageId, f32> = visual.iter().map(|found| (found.page, found.score)).collect();
-        let text: HashMap<PageId, f32> = text.iter().map(|found| (found.page, found.score)).collect();
+        let visual: HashMap<PageId, f32> = visual
+            .iter()
+            .map(|found| (found.page, found.score))
+            .collect();
+        let text: HashMap<PageId, f32> =
+            text.iter().map(|found| (found.page, found.score)).collect();
         let mut hits = Vec::with_capacity(ranked.len().min(query.k));
         for PageScore { page, score } in ranked.into_iter().take(query.k) {
-            let info = self
-                .catalog
-                .page(connection, page)?
-                .ok_or_else(|| self.catalog.damaged("the document", format!("page {}", page.0), "missing"))?;
+            let info = self.catalog.page(connection, page)?.ok_or_else(|| {
+                self.catalog
+                    .damaged("the document", format!("page {}", page.0), "missing")
+            })?;
             hits.push(Hit {
                 rank: hits.len() as u32 + 1,
                 score,
@@ -177,11 +183,21 @@ impl Index {
         let records: Vec<Record> = snapshot
             .candidates
             .iter()
-            .filter(|candidate| allowed.as_ref().is_none_or(|allowed| allowed.contains(&candidate.document)))
+            .filter(|candidate| {
+                allowed
+                    .as_ref()
+                    .is_none_or(|allowed| allowed.contains(&candidate.document))
+            })
             .map(|candidate| candidate.record)
             .collect();
         let found = self.store.search(&rows.values, rows.dim, &records, k)?;
-        Ok(found.into_iter().map(|(at, score)| PageScore { page: records[at].page, score }).collect())
+        Ok(found
+            .into_iter()
+            .map(|(at, score)| PageScore {
+                page: records[at].page,
+                score,
+            })
+            .collect())
     }
 
     fn text(
@@ -191,7 +207,9 @@ impl Index {
         k: usize,
         allowed: &Allowed,
     ) -> Result<Vec<PageScore>> {
-        let Some(expression) = search_text::query(question) else { return Ok(Vec::new()) };
+        let Some(expression) = search_text::query(question) else {
+            return Ok(Vec::new());
+        };
         let failed = || self.catalog.failed("search the text in");
         let mut statement = connection
             .prepare_cached(
@@ -201,14 +219,24 @@ impl Index {
                  WHERE page_search MATCH ?1 ORDER BY score DESC, path, number",
             )
             .map_err(failed())?;
-        let mut rows = statement.query(params![expression, NAMES_WEIGHT]).map_err(failed())?;
+        let mut rows = statement
+            .query(params![expression, NAMES_WEIGHT])
+            .map_err(failed())?;
         let mut found = Vec::new();
         while found.len() < k {
-            let Some(row) = rows.next().map_err(failed())? else { break };
+            let Some(row) = rows.next().map_err(failed())? else {
+                break;
+            };
             let document = DocumentId(row.get(1).map_err(failed())?);
-            if allowed.as_ref().is_none_or(|allowed| allowed.contains(&document)) {
+            if allowed
+                .as_ref()
+                .is_none_or(|allowed| allowed.contains(&document))
+            {
                 let score = row.get::<_, f64>(2).map_err(failed())? as f32;
-                found.push(PageScore { page: PageId(row.get(0).map_err(failed())?), score });
+                found.push(PageScore {
+                    page: PageId(row.get(0).map_err(failed())?),
+                    score,
+                });
             }
         }
         Ok(found)
@@ -243,7 +271,11 @@ impl Index {
                         visual: row.get(3)?,
                         text: row.get::<_, i64>(2)? >= i64::from(SPARSE_TEXT_WORDS),
                     };
-                    Ok(Page { reach, path: row.get(0)?, number: row.get(1)? })
+                    Ok(Page {
+                        reach,
+                        path: row.get(0)?,
+                        number: row.get(1)?,
+                    })
                 })
                 .map_err(self.catalog.failed("read a page in"))?;
             pages.insert(*page, known);
@@ -251,13 +283,35 @@ impl Index {
         let ids = |found: &[PageScore]| found.iter().map(|found| found.page).collect::<Vec<_>>();
         let mut fused = reciprocal_rank(&ids(visual), &ids(text), |page| {
             // Without a visual list at all nothing is missing from it.
-            let reach = pages.get(&page).map_or(Reach { visual: true, text: true }, |page| page.reach);
-            Reach { visual: reach.visual && !visual.is_empty(), text: reach.text && !text.is_empty() }
+            let reach = pages.get(&page).map_or(
+                Reach {
+                    visual: true,
+                    text: true,
+                },
+                |page| page.reach,
+            );
+            Reach {
+                visual: reach.visual && !visual.is_empty(),
+                text: reach.text && !text.is_empty(),
+            }
         });
-        let place = |page: &PageId| pages.get(page).map(|page| (page.path.as_str(), page.number));
-        fused.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| place(&a.0).cmp(&place(&b.0))));
+        let place = |page: &PageId| {
+            pages
+                .get(page)
+                .map(|page| (page.path.as_str(), page.number))
+        };
+        fused.sort_by(|a, b| {
+            b.1.total_cmp(&a.1)
+                .then_with(|| place(&a.0).cmp(&place(&b.0)))
+        });
         fused.truncate(k);
-        Ok(fused.into_iter().map(|(page, score)| PageScore { page, score: score as f32 }).collect())
+        Ok(fused
+            .into_iter()
+            .map(|(page, score)| PageScore {
+                page,
+                score: score as f32,
+            })
+            .collect())
     }
 
     fn allowed(&self, connection: &Connection, filter: &Filter) -> Result<Allowed> {
@@ -265,7 +319,9 @@ impl Index {
             return Ok(None);
         }
         let documents = self.catalog.documents(connection)?;
-        let allowed = documents.iter().filter(|document| filter.matches(&document.record));
+        let allowed = documents
+            .iter()
+            .filter(|document| filter.matches(&document.record));
         Ok(Some(allowed.map(|document| document.id).collect()))
     }
 }

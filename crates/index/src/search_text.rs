@@ -17,12 +17,89 @@ const MAX_TERM_CHARS: usize = 128;
 
 /// Words of a question that say nothing about what is looked for.
 const STOP_WORDS: &[&str] = &[
-    "a", "about", "according", "after", "an", "and", "are", "as", "at", "be", "been", "being", "by", "can",
-    "could", "did", "do", "does", "for", "from", "give", "had", "has", "have", "having", "he", "her", "him",
-    "his", "how", "i", "if", "in", "into", "is", "it", "its", "may", "me", "might", "my", "of", "on", "or",
-    "our", "please", "shall", "she", "should", "show", "so", "such", "tell", "than", "that", "the", "their",
-    "them", "then", "there", "these", "they", "this", "those", "to", "us", "was", "we", "were", "what",
-    "when", "where", "which", "while", "who", "whom", "whose", "why", "will", "with", "would", "you", "your",
+    "a",
+    "about",
+    "according",
+    "after",
+    "an",
+    "and",
+    "are",
+    "as",
+    "at",
+    "be",
+    "been",
+    "being",
+    "by",
+    "can",
+    "could",
+    "did",
+    "do",
+    "does",
+    "for",
+    "from",
+    "give",
+    "had",
+    "has",
+    "have",
+    "having",
+    "he",
+    "her",
+    "him",
+    "his",
+    "how",
+    "i",
+    "if",
+    "in",
+    "into",
+    "is",
+    "it",
+    "its",
+    "may",
+    "me",
+    "might",
+    "my",
+    "of",
+    "on",
+    "or",
+    "our",
+    "please",
+    "shall",
+    "she",
+    "should",
+    "show",
+    "so",
+    "such",
+    "tell",
+    "than",
+    "that",
+    "the",
+    "their",
+    "them",
+    "then",
+    "there",
+    "these",
+    "they",
+    "this",
+    "those",
+    "to",
+    "us",
+    "was",
+    "we",
+    "were",
+    "what",
+    "when",
+    "where",
+    "which",
+    "while",
+    "who",
+    "whom",
+    "whose",
+    "why",
+    "will",
+    "with",
+    "would",
+    "you",
+    "your",
 ];
 
 /// The text of a page as it is indexed.
@@ -39,8 +116,15 @@ pub(crate) fn body(text: &str) -> Cow<'_, str> {
 /// What a document is called: its title, its file's name and the folder it is in.
 pub(crate) fn names(path: &str, title: &str) -> String {
     let path = Path::new(path);
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
-    let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy()).unwrap_or_default();
+    let stem = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy())
+        .unwrap_or_default();
+    let folder = path
+        .parent()
+        .and_then(Path::file_name)
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default();
     let mut names = title.to_owned();
     for part in [stem, folder] {
         if !part.is_empty() && part != names {
@@ -71,13 +155,23 @@ pub(crate) fn terms(question: &str) -> Vec<String> {
     let question = spaced(question);
     let mut all = Vec::new();
     let mut seen = HashSet::new();
-    let words = question.split(|c: char| c.is_whitespace() || c.is_control() || c == '"').filter_map(word);
+    let words = question
+        .split(|c: char| c.is_whitespace() || c.is_control() || c == '"')
+        .filter_map(word);
     for word in words {
-        let parts: Vec<&str> = word.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&str> = word
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|part| !part.is_empty())
+            .collect();
         // "late-interaction" is looked for as it is and by its parts; "21,015,324" only as it is.
-        let split = parts.len() > 1 && parts.iter().any(|part| part.chars().all(char::is_alphabetic));
+        let split = parts.len() > 1
+            && parts
+                .iter()
+                .any(|part| part.chars().all(char::is_alphabetic));
         let parts = if split { parts } else { Vec::new() };
-        let parts = parts.into_iter().filter(|part| part.chars().count() > 1 && part.chars().all(char::is_alphabetic));
+        let parts = parts
+            .into_iter()
+            .filter(|part| part.chars().count() > 1 && part.chars().all(char::is_alphabetic));
         for term in std::iter::once(word.as_str()).chain(parts) {
             let lower = term.to_lowercase();
             if seen.insert(lower.clone()) {
@@ -100,7 +194,10 @@ pub(crate) fn terms(question: &str) -> Vec<String> {
 /// A word without the punctuation around it and without a possessive ending.
 fn word(raw: &str) -> Option<String> {
     let trimmed = raw.trim_matches(|c: char| !c.is_alphanumeric());
-    let trimmed = ["'s", "’s", "'S", "’S"].iter().find_map(|end| trimmed.strip_suffix(end)).unwrap_or(trimmed);
+    let trimmed = ["'s", "’s", "'S", "’S"]
+        .iter()
+        .find_map(|end| trimmed.strip_suffix(end))
+        .unwrap_or(trimmed);
     (!trimmed.is_empty()).then(|| trimmed.chars().take(MAX_TERM_CHARS).collect())
 }
 
@@ -113,10 +210,17 @@ fn joined_words(text: &str) -> String {
     while let Some(line) = lines.next() {
         let Some(next) = lines.peek() else { break };
         let line = line.trim_end();
-        let Some(head) = line.strip_suffix(is_hyphen) else { continue };
-        let head = head.rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        let Some(head) = line.strip_suffix(is_hyphen) else {
+            continue;
+        };
+        let head = head
+            .rsplit(|c: char| !c.is_alphanumeric())
+            .next()
+            .unwrap_or_default();
         let tail = next.trim_start();
-        let tail = &tail[..tail.find(|c: char| !c.is_alphanumeric()).unwrap_or(tail.len())];
+        let tail = &tail[..tail
+            .find(|c: char| !c.is_alphanumeric())
+            .unwrap_or(tail.len())];
         if head.ends_with(char::is_alphabetic) && tail.starts_with(char::is_lowercase) {
             joined.push_str(head);
             joined.push_str(tail);
@@ -172,7 +276,10 @@ mod tests {
                 "\"acme\" OR \"21,015,324\" OR \"late-interaction\" OR \"late\" OR \"interaction\" OR \"rows\""
             )
         );
-        assert_eq!(query("a\"b NEAR(c) *").as_deref(), Some("\"b\" OR \"near(c\" OR \"near\""));
+        assert_eq!(
+            query("a\"b NEAR(c) *").as_deref(),
+            Some("\"b\" OR \"near(c\" OR \"near\"")
+        );
     }
 
     #[test]
@@ -186,12 +293,18 @@ mod tests {
     #[test]
     fn characters_of_scripts_without_spaces_stand_alone() {
         assert_eq!(body("売上 2023"), " 売  上  2023");
-        assert_eq!(query("売上は").as_deref(), Some("\"売\" OR \"上\" OR \"は\""));
+        assert_eq!(
+            query("売上は").as_deref(),
+            Some("\"売\" OR \"上\" OR \"は\"")
+        );
     }
 
     #[test]
     fn names_are_title_file_and_folder() {
-        assert_eq!(names("/home/a/reports/acme-2023.pdf", "Annual Report"), "Annual Report acme-2023 reports");
+        assert_eq!(
+            names("/home/a/reports/acme-2023.pdf", "Annual Report"),
+            "Annual Report acme-2023 reports"
+        );
         assert_eq!(names("scan.png", ""), "scan");
         assert_eq!(names("", ""), "");
     }

@@ -74,12 +74,17 @@ impl SegmentHeader {
             return Err(HeaderFault::Version(version));
         }
         if !is_sealed(bytes) {
-            return Err(HeaderFault::Damaged("the checksum of the header does not match"));
+            return Err(HeaderFault::Damaged(
+                "the checksum of the header does not match",
+            ));
         }
         if u32_at(bytes, 12) != ELEMENT_F16 {
             return Err(HeaderFault::Damaged("the values are of an unknown kind"));
         }
-        Ok(Self { id: u64_at(bytes, 16), dim: u32_at(bytes, 24) })
+        Ok(Self {
+            id: u64_at(bytes, 16),
+            dim: u32_at(bytes, 24),
+        })
     }
 }
 
@@ -97,7 +102,9 @@ impl RecordHeader {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
-        let bytes: &[u8; 64] = bytes.first_chunk().ok_or("the record header is cut short")?;
+        let bytes: &[u8; 64] = bytes
+            .first_chunk()
+            .ok_or("the record header is cut short")?;
         if &bytes[..4] != RECORD_MAGIC {
             return Err("no record begins here");
         }
@@ -106,7 +113,11 @@ impl RecordHeader {
         }
         let mut hash = [0; 32];
         hash.copy_from_slice(&bytes[24..56]);
-        let header = Self { num_rows: u32_at(bytes, 4), dim: u32_at(bytes, 8), hash };
+        let header = Self {
+            num_rows: u32_at(bytes, 4),
+            dim: u32_at(bytes, 8),
+            hash,
+        };
         let payload = header.payload_bytes();
         if payload == 0 || payload > MAX_PAGE_BYTES || payload != u64_at(bytes, 16) {
             return Err("the record header contradicts itself");
@@ -135,7 +146,10 @@ pub(crate) fn encode_record(rows: &MultiVector, hash: [u8; 32]) -> Vec<u8> {
     seal(&mut header);
     bytes.copy_from_slice(&header);
     bytes.extend_from_slice(payload);
-    bytes.resize(RECORD_HEADER_BYTES as usize + padded(payload.len() as u64) as usize, 0);
+    bytes.resize(
+        RECORD_HEADER_BYTES as usize + padded(payload.len() as u64) as usize,
+        0,
+    );
     bytes
 }
 
@@ -163,7 +177,11 @@ pub(crate) fn locate(
     }
     let payload = start + RECORD_HEADER_BYTES as usize;
     let end = payload + header.payload_bytes() as usize;
-    if end > bytes.len() { Err("the rows are cut short") } else { Ok((header, payload..end)) }
+    if end > bytes.len() {
+        Err("the rows are cut short")
+    } else {
+        Ok((header, payload..end))
+    }
 }
 
 fn padded(len: u64) -> u64 {
@@ -210,7 +228,10 @@ mod tests {
     #[test]
     fn a_record_is_found_where_it_was_put() {
         let bytes = sample();
-        assert_eq!(SegmentHeader::decode(&bytes), Ok(SegmentHeader { id: 7, dim: 3 }));
+        assert_eq!(
+            SegmentHeader::decode(&bytes),
+            Ok(SegmentHeader { id: 7, dim: 3 })
+        );
         assert_eq!(bytes.len() as u64, HEADER_BYTES + record_bytes(2, 3));
         let (header, range) = locate(&bytes, 64, 2, 3).unwrap();
         let rows: &[f16] = bytemuck::cast_slice(&bytes[range]);
@@ -237,7 +258,10 @@ mod tests {
         bytes[8] = 2;
         assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Version(2)));
         bytes[0] = b'X';
-        assert!(matches!(SegmentHeader::decode(&bytes), Err(HeaderFault::Magic(_))));
+        assert!(matches!(
+            SegmentHeader::decode(&bytes),
+            Err(HeaderFault::Magic(_))
+        ));
         assert_eq!(SegmentHeader::decode(&bytes[..63]), Err(HeaderFault::Short));
     }
 

@@ -45,7 +45,11 @@ impl Settings {
         let pairs = [
             ("retriever", &self.retriever, &asked.retriever),
             ("revision", &self.revision, &asked.revision),
-            ("prompt version", &self.prompt_version, &asked.prompt_version),
+            (
+                "prompt version",
+                &self.prompt_version,
+                &asked.prompt_version,
+            ),
             ("precision", &self.precision, &asked.precision),
         ];
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
@@ -66,7 +70,10 @@ impl Settings {
                 index: own.to_string(),
                 asked: other.to_string(),
             }),
-            (own, other) => Ok(Self { dim: own.or(other), ..self.clone() }),
+            (own, other) => Ok(Self {
+                dim: own.or(other),
+                ..self.clone()
+            }),
         }
     }
 }
@@ -91,17 +98,34 @@ mod tests {
         let path = Path::new("index");
         for (asked, expected) in [
             (settings("b", "bf16", Some(128)), ("retriever", "a", "b")),
-            (settings("a", "int8", Some(128)), ("precision", "bf16", "int8")),
-            (settings("a", "bf16", Some(64)), ("row dimension", "128", "64")),
-            (Settings { revision: None, ..own.clone() }, ("revision", "main", "none")),
             (
-                Settings { prompt_version: Some("2".to_owned()), ..own.clone() },
+                settings("a", "int8", Some(128)),
+                ("precision", "bf16", "int8"),
+            ),
+            (
+                settings("a", "bf16", Some(64)),
+                ("row dimension", "128", "64"),
+            ),
+            (
+                Settings {
+                    revision: None,
+                    ..own.clone()
+                },
+                ("revision", "main", "none"),
+            ),
+            (
+                Settings {
+                    prompt_version: Some("2".to_owned()),
+                    ..own.clone()
+                },
                 ("prompt version", "1", "2"),
             ),
             (Settings::text_only(), ("retriever", "a", "none")),
         ] {
             match own.adopt(&asked, path) {
-                Err(Error::SettingsMismatch { what, index, asked, .. }) => {
+                Err(Error::SettingsMismatch {
+                    what, index, asked, ..
+                }) => {
                     assert_eq!((what, index.as_str(), asked.as_str()), expected);
                 }
                 other => panic!("{other:?}"),

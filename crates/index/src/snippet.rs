@@ -53,7 +53,9 @@ fn best_window(matches: &[Option<usize>], num_terms: usize) -> usize {
         return 0;
     }
     // The window ends at the last match; leave some words after it.
-    let first = (start..matches.len()).find(|at| matches[*at].is_some()).unwrap_or(start);
+    let first = (start..matches.len())
+        .find(|at| matches[*at].is_some())
+        .unwrap_or(start);
     let slack = (first - start).min(WINDOW) / 2;
     (start + slack).min(last_start)
 }
@@ -64,12 +66,17 @@ fn matching(word: &str, wanted: &[Vec<String>]) -> Option<usize> {
     wanted.iter().position(|wanted| {
         // A term of several parts ("21,015,324") must occur as it is.
         !wanted.is_empty()
-            && parts.windows(wanted.len()).any(|parts| parts.iter().zip(wanted).all(|(a, b)| alike(a, b)))
+            && parts
+                .windows(wanted.len())
+                .any(|parts| parts.iter().zip(wanted).all(|(a, b)| alike(a, b)))
     })
 }
 
 fn tokens(word: &str) -> Vec<String> {
-    word.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).map(str::to_lowercase).collect()
+    word.split(|c: char| !c.is_alphanumeric())
+        .filter(|part| !part.is_empty())
+        .map(str::to_lowercase)
+        .collect()
 }
 
 /// Whether two words differ in their endings at most.
@@ -94,8 +101,14 @@ mod tests {
     fn shows_the_words_asked_for() {
         let filler = "lorem ipsum dolor ".repeat(60);
         let text = format!("{filler} the collection holds 21,015,324 passages in total. {filler}");
-        let shown = snippet(&text, &terms("How many passages does the collection contain?"));
-        assert!(shown.contains("collection holds 21,015,324 passages"), "{shown}");
+        let shown = snippet(
+            &text,
+            &terms("How many passages does the collection contain?"),
+        );
+        assert!(
+            shown.contains("collection holds 21,015,324 passages"),
+            "{shown}"
+        );
         assert!(shown.starts_with("… ") && shown.ends_with(" …"));
     }
 

@@ -51,7 +51,9 @@ impl Index {
         let failed = || self.catalog.failed("count what is in");
         let settings = self.catalog.settings(connection)?;
         let count = |sql: &str| -> Result<u64> {
-            let count: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(failed())?;
+            let count: i64 = connection
+                .query_row(sql, [], |row| row.get(0))
+                .map_err(failed())?;
             Ok(count.unsigned_abs())
         };
         let extents = self.catalog.extents(connection)?;
@@ -66,7 +68,8 @@ impl Index {
             .map_err(failed())?;
         let mut rows = statement.query([]).map_err(failed())?;
         while let Some(row) = rows.next().map_err(failed())? {
-            live_bytes += record_bytes(row.get(2).map_err(failed())?, row.get(3).map_err(failed())?);
+            live_bytes +=
+                record_bytes(row.get(2).map_err(failed())?, row.get(3).map_err(failed())?);
         }
         let pages = count("SELECT count(*) FROM pages")?;
         let catalog_bytes = self.catalog.num_bytes();
@@ -83,7 +86,11 @@ impl Index {
             dead_bytes: segment_bytes.saturating_sub(live_bytes),
             catalog_bytes,
             total_bytes,
-            bytes_per_page: if pages == 0 { 0.0 } else { total_bytes as f64 / pages as f64 },
+            bytes_per_page: if pages == 0 {
+                0.0
+            } else {
+                total_bytes as f64 / pages as f64
+            },
             settings,
         })
     }

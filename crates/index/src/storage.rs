@@ -88,7 +88,9 @@ impl Storage for FileSystem {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        fs_err::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect()
+        fs_err::read_dir(path)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect()
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -99,7 +101,11 @@ impl Storage for FileSystem {
 /// Makes the names in a folder durable. Windows has no such operation on a folder and keeps its names
 /// in a journal.
 pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
-    if cfg!(unix) { fs_err::File::open(path)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) {
+        fs_err::File::open(path)?.sync_all()
+    } else {
+        Ok(())
+    }
 }
 
 #[derive(Debug)]

@@ -5,7 +5,13 @@ use std::cmp::Ordering;
 /// Falling score, then rising position; what is not a number comes last.
 fn order(a: &(usize, f32), b: &(usize, f32)) -> Ordering {
     // Adding zero makes the two zeros equal.
-    let rank = |score: f32| if score.is_nan() { f32::NEG_INFINITY } else { score + 0.0 };
+    let rank = |score: f32| {
+        if score.is_nan() {
+            f32::NEG_INFINITY
+        } else {
+            score + 0.0
+        }
+    };
     rank(b.1).total_cmp(&rank(a.1)).then(a.0.cmp(&b.0))
 }
 

@@ -75,9 +75,21 @@ impl Index {
         connection
             .pragma_update(None, "query_only", false)
             .map_err(self.catalog.failed("verify"))?;
-        let transaction = connection.unchecked_transaction().map_err(self.catalog.failed("verify"))?;
-        let mut report = Report { index: self, connection: &transaction, problems: Vec::new() };
-        for check in [Report::database, Report::documents, Report::pages, Report::rows, Report::full_text] {
+        let transaction = connection
+            .unchecked_transaction()
+            .map_err(self.catalog.failed("verify"))?;
+        let mut report = Report {
+            index: self,
+            connection: &transaction,
+            problems: Vec::new(),
+        };
+        for check in [
+            Report::database,
+            Report::documents,
+            Report::pages,
+            Report::rows,
+            Report::full_text,
+        ] {
             match check(&mut report) {
                 Ok(()) => {}
                 // A damaged database fails in the middle of a question: that is a finding, not the end.
@@ -118,18 +130,34 @@ impl Report<'_> {
         place: Option<(String, Option<u32>)>,
         what: String,
     ) {
-        if self.problems.iter().filter(|problem| problem.kind == kind).count() >= MAX_PER_KIND {
+        if self
+            .problems
+            .iter()
+            .filter(|problem| problem.kind == kind)
+            .count()
+            >= MAX_PER_KIND
+        {
             return;
         }
-        let (document, page) = place.map_or((None, None), |(document, page)| (Some(document), page));
-        self.problems.push(Problem { path, document, page, kind, what });
+        let (document, page) =
+            place.map_or((None, None), |(document, page)| (Some(document), page));
+        self.problems.push(Problem {
+            path,
+            document,
+            page,
+            kind,
+            what,
+        });
     }
 
     /// SQLite's own checks, and that rows of tables refer to rows that exist.
     fn database(&mut self) -> Result<()> {
         let failed = || self.catalog().failed("verify");
         let mut faults = Vec::new();
-        let mut statement = self.connection.prepare("PRAGMA integrity_check").map_err(failed())?;
+        let mut statement = self
+            .connection
+            .prepare("PRAGMA integrity_check")
+            .map_err(failed())?;
         let mut rows = statement.query([]).map_err(failed())?;
         while let Some(row) = rows.next().map_err(failed())? {
             let text: String = row.get(0).map_err(failed())?;
@@ -153,6 +181,12 @@ impl Report<'_> {
             if count != 0 {
                 faults.push(format!("{count} {what}"));
             }
+        }
+        // A table defined otherwise, by a flipped bit or by hand, answers otherwise.
+        if schema::definitions(self.connection).map_err(failed())?
+            != schema::expected_definitions().map_err(failed())?
+        {
+            faults.push("the tables are not defined as they should be".to_owned());
         }
         for fault in faults {
             self.add(ProblemKind::Database, None, fault);
@@ -189,7 +223,10 @@ impl Report<'_> {
             match read() {
                 Ok((record, metadata, checksum)) => {
                     if document_checksum(&record, &metadata) != checksum {
-                        faults.push((Some((record.path, None)), "the document's checksum does not match".to_owned()));
+                        faults.push((
+                            Some((record.path, None)),
+                            "the document's checksum does not match".to_owned(),
+                        ));
                     } else if let Err(error) = self.catalog().metadata(id, &metadata) {
                         faults.push((Some((record.path, None)), error.to_string()));
                     }
@@ -242,7 +279,9 @@ impl Report<'_> {
             };
             match read() {
                 Ok((_, _, None)) => {}
-                Ok((path, number, Some(fault))) => faults.push((Some((path, Some(number))), fault.to_owned())),
+                Ok((path, number, Some(fault))) => {
+                    faults.push((Some((path, Some(number))), fault.to_owned()))
+                }
                 Err(error) => faults.push((None, format!("page {id} cannot be read: {error}"))),
             }
         }
@@ -280,7 +319,9 @@ impl Report<'_> {
             .prepare("SELECT pages.id, path, number FROM pages JOIN documents ON documents.id = document_id")
             .map_err(failed())?;
         let names = statement
-            .query_map([], |row| Ok((PageId(row.get(0)?), (row.get(1)?, Some(row.get(2)?)))))
+            .query_map([], |row| {
+                Ok((PageId(row.get(0)?), (row.get(1)?, Some(row.get(2)?))))
+            })
             .map_err(failed())?;
         names.collect::<rusqlite::Result<_>>().map_err(failed())
     }
@@ -289,7 +330,9 @@ impl Report<'_> {
     fn full_text(&mut self) -> Result<()> {
         let index = self.index;
         let failed = || index.catalog.failed("verify the full text in");
-        self.connection.execute_batch(&schema::full_text_table("temp.fresh_search")).map_err(failed())?;
+        self.connection
+            .execute_batch(&schema::full_text_table("temp.fresh_search"))
+            .map_err(failed())?;
         let mut statement = self
             .connection
             .prepare(
@@ -300,10 +343,12 @@ impl Report<'_> {
         let mut rows = statement.query([]).map_err(failed())?;
         while let Some(row) = rows.next().map_err(failed())? {
             let text: String = row.get(1).map_err(failed())?;
-            let (path, title): (String, String) = (row.get(2).map_err(failed())?, row.get(3).map_err(failed())?);
+            let (path, title): (String, String) =
+                (row.get(2).map_err(failed())?, row.get(3).map_err(failed())?);
             let page = PageId(row.get(0).map_err(failed())?);
             let names = search_text::names(&path, &title);
-            insert_search(self.connection, "temp.fresh_search", page, &text, &names).map_err(failed())?;
+            insert_search(self.connection, "temp.fresh_search", page, &text, &names)
+                .map_err(failed())?;
         }
         drop(rows);
         self.connection
@@ -330,7 +375,11 @@ impl Report<'_> {
                 pages.push(PageId(row.get(0).map_err(failed())?));
             }
             for page in pages {
-                self.add(ProblemKind::FullText, names.get(&page).cloned(), what.to_owned());
+                self.add(
+                    ProblemKind::FullText,
+                    names.get(&page).cloned(),
+                    what.to_owned(),
+                );
             }
         }
         Ok(())

@@ -45,7 +45,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<WordBox>, &'static str> {
     for _ in 0..count {
         let len = reader.number()?;
         let text = reader.take(usize::try_from(len).map_err(|_| "a word too long")?)?;
-        let text = std::str::from_utf8(text).map_err(|_| "a word that is not UTF-8")?.to_owned();
+        let text = std::str::from_utf8(text)
+            .map_err(|_| "a word that is not UTF-8")?
+            .to_owned();
         let mut bounds = [0.0; 4];
         for value in &mut bounds {
             let four = reader.take(4)?;
@@ -54,7 +56,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<WordBox>, &'static str> {
         let line = u32::try_from(reader.number()?).map_err(|_| "a line number too large")?;
         words.push(WordBox { text, bounds, line });
     }
-    if reader.rest.is_empty() { Ok(words) } else { Err("bytes after the last word") }
+    if reader.rest.is_empty() {
+        Ok(words)
+    } else {
+        Err("bytes after the last word")
+    }
 }
 
 fn put_number(bytes: &mut Vec<u8>, mut value: u64) {
@@ -71,7 +77,10 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], &'static str> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or("word boxes cut short")?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or("word boxes cut short")?;
         self.rest = rest;
         Ok(taken)
     }
@@ -118,7 +127,14 @@ mod tests {
 
     #[test]
     fn cutting_anywhere_is_an_error() {
-        let words = vec![WordBox { text: "naïve".into(), bounds: [1.0, 2.0, 3.0, 4.0], line: 300 }; 3];
+        let words = vec![
+            WordBox {
+                text: "naïve".into(),
+                bounds: [1.0, 2.0, 3.0, 4.0],
+                line: 300
+            };
+            3
+        ];
         let bytes = encode(&words);
         for len in 1..bytes.len() {
             assert!(decode(&bytes[..len]).is_err(), "{len}");

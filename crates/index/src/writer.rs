@@ -31,7 +31,11 @@ pub struct WriterOptions {
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        Self { command: None, segment_bytes: stores::SEGMENT_BYTES, storage: Arc::new(FileSystem) }
+        Self {
+            command: None,
+            segment_bytes: stores::SEGMENT_BYTES,
+            storage: Arc::new(FileSystem),
+        }
     }
 }
 
@@ -79,7 +83,9 @@ impl Writer {
     /// As [`Index::create`].
     pub fn create(dir: &Path, settings: &Settings, options: WriterOptions) -> Result<Self> {
         if format::exists(dir) {
-            return Err(Error::AlreadyExists { path: dir.to_owned() });
+            return Err(Error::AlreadyExists {
+                path: dir.to_owned(),
+            });
         }
         let new = !dir.exists();
         fs_err::create_dir_all(dir).map_err(Error::io("create the folder", dir))?;
@@ -87,15 +93,24 @@ impl Writer {
         let lock = Lock::take(dir, options.command.as_deref())?;
         // Looked at again under the lock: another process may have created it in between.
         if format::exists(dir) {
-            return Err(Error::AlreadyExists { path: dir.to_owned() });
+            return Err(Error::AlreadyExists {
+                path: dir.to_owned(),
+            });
         }
         let catalog = Catalog::new(dir);
         catalog.create(settings)?;
         let segments = dir.join(stores::SEGMENTS);
-        options.storage.create_dir(&segments).map_err(Error::io("create the folder", &segments))?;
+        options
+            .storage
+            .create_dir(&segments)
+            .map_err(Error::io("create the folder", &segments))?;
         sync_dir(dir).map_err(Error::io("sync the folder", dir))?;
         if new && let Some(parent) = dir.parent() {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            let parent = if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            };
             sync_dir(parent).map_err(Error::io("sync the folder", parent))?;
         }
         format::write(dir)?;
@@ -133,8 +148,14 @@ impl Writer {
             options.segment_bytes,
             &extents,
         )?;
-        let mut writer =
-            Self { dir: dir.to_owned(), catalog, connection, store, settings: own, _lock: lock };
+        let mut writer = Self {
+            dir: dir.to_owned(),
+            catalog,
+            connection,
+            store,
+            settings: own,
+            _lock: lock,
+        };
         if writer.settings != settings {
             writer.change(|writer| {
                 write::set_settings(&writer.connection, &settings)
@@ -176,7 +197,8 @@ impl Writer {
     /// # Errors
     /// If the catalogue cannot be read.
     pub fn lookup_hash(&self, content_hash: &str) -> Result<Vec<DocumentInfo>> {
-        self.catalog.documents_with_hash(&self.connection, content_hash)
+        self.catalog
+            .documents_with_hash(&self.connection, content_hash)
     }
 
     /// What indexing this content at this path would do.
@@ -185,20 +207,33 @@ impl Writer {
     /// If the catalogue cannot be read.
     pub fn change_of(&self, path: &str, content_hash: &str) -> Result<Change> {
         let here = self.lookup_path(path)?;
-        if here.as_ref().is_some_and(|document| document.record.content_hash == content_hash) {
+        if here
+            .as_ref()
+            .is_some_and(|document| document.record.content_hash == content_hash)
+        {
             return Ok(Change::Unchanged);
         }
         if let Some(other) = self.lookup_hash(content_hash)?.into_iter().next() {
-            return Ok(Change::Moved { from: other.record.path });
+            return Ok(Change::Moved {
+                from: other.record.path,
+            });
         }
-        Ok(if here.is_some() { Change::Replaced } else { Change::New })
+        Ok(if here.is_some() {
+            Change::Replaced
+        } else {
+            Change::New
+        })
     }
 
     /// Adds a document with all its pages in one commit; an older content at the same path gives way.
     ///
     /// # Errors
     /// As [`PendingDocument::append_page`] and [`PendingDocument::commit`].
-    pub fn add_document(&mut self, document: &DocumentRecord, pages: &[PageRecord]) -> Result<Added> {
+    pub fn add_document(
+        &mut self,
+        document: &DocumentRecord,
+        pages: &[PageRecord],
+    ) -> Result<Added> {
         let mut pending = self.begin_document(document)?;
         for page in pages {
             pending.append_page(page)?;
@@ -224,7 +259,11 @@ impl Writer {
         if source.record.path == document.path {
             let id = source.id;
             self.update_document(from, document)?;
-            return Ok(Added { document: id, pages: source.num_pages, replaced: true });
+            return Ok(Added {
+                document: id,
+                pages: source.num_pages,
+                replaced: true,
+            });
         }
         PendingDocument::begin(self, document)?.copy_from(&source)
     }
@@ -251,7 +290,10 @@ impl Writer {
             return Err(Error::NoPath);
         }
         if i64::try_from(record.size_bytes).is_err() {
-            return Err(Error::TooLarge { what: "a file size of", found: record.size_bytes });
+            return Err(Error::TooLarge {
+                what: "a file size of",
+                found: record.size_bytes,
+            });
         }
         self.change(|writer| {
             let failed = || writer.catalog.failed("change a document in");
@@ -288,7 +330,10 @@ impl Writer {
     pub fn remove_where(&mut self, filter: &Filter) -> Result<Removed> {
         let mut documents = self.catalog.documents(&self.connection)?;
         documents.retain(|document| filter.matches(&document.record));
-        let paths: Vec<String> = documents.into_iter().map(|document| document.record.path).collect();
+        let paths: Vec<String> = documents
+            .into_iter()
+            .map(|document| document.record.path)
+            .collect();
         self.remove(&paths)
     }
 
@@ -321,12 +366,18 @@ impl Writer {
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(failed())?;
         let after = index.stats()?;
-        Ok(Compaction { bytes_before: before.total_bytes, bytes_after: after.total_bytes })
+        Ok(Compaction {
+            bytes_before: before.total_bytes,
+            bytes_after: after.total_bytes,
+        })
     }
 
     fn move_rows(&mut self) -> Result<()> {
         let candidates = self.catalog.candidates(&self.connection)?;
-        let live: Vec<_> = candidates.into_iter().map(|candidate| candidate.record).collect();
+        let live: Vec<_> = candidates
+            .into_iter()
+            .map(|candidate| candidate.record)
+            .collect();
         let locations = self.store.compact(&live)?;
         let failed = || self.catalog.failed("compact");
         for (record, location) in live.iter().zip(locations) {
@@ -344,10 +395,11 @@ impl Writer {
     }
 
     fn known(&self, path: &str) -> Result<DocumentInfo> {
-        self.lookup_path(path)?.ok_or_else(|| Error::UnknownDocument {
-            path: self.dir.clone(),
-            document: path.to_owned(),
-        })
+        self.lookup_path(path)?
+            .ok_or_else(|| Error::UnknownDocument {
+                path: self.dir.clone(),
+                document: path.to_owned(),
+            })
     }
 
     /// Runs `change` in one transaction.
@@ -366,17 +418,22 @@ impl Writer {
     }
 
     pub(crate) fn begin(&mut self) -> Result<()> {
-        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(self.catalog.failed("write"))
+        self.connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .map_err(self.catalog.failed("write"))
     }
 
     /// Syncs the rows and commits.
     pub(crate) fn commit(&mut self, settings: &Settings) -> Result<()> {
         if self.connection.is_autocommit() {
             // SQLite gave the transaction up by itself, as it does when the disk is full.
-            return Err(Error::DiskFull { path: self.catalog.path().to_owned() });
+            return Err(Error::DiskFull {
+                path: self.catalog.path().to_owned(),
+            });
         }
         if *settings != self.settings {
-            write::set_settings(&self.connection, settings).map_err(self.catalog.failed("write"))?;
+            write::set_settings(&self.connection, settings)
+                .map_err(self.catalog.failed("write"))?;
         }
         self.finish(settings)
     }

@@ -33,7 +33,10 @@ fn remember(known: &mut Vec<Extent>, grown: Vec<Extent>) {
 
 fn stage(store: &mut dyn VectorStore, page: i64, rows: &MultiVector) -> Record {
     let page = PageId(page);
-    Record { page, location: store.stage(page, rows).unwrap() }
+    Record {
+        page,
+        location: store.stage(page, rows).unwrap(),
+    }
 }
 
 #[test]
@@ -45,7 +48,11 @@ fn what_was_published_is_read_back_by_this_value_and_the_next() {
             let mut store = open(dir, &known);
             for page in 0..7 {
                 let seed = round * 10 + page;
-                records.push(stage(store.as_mut(), seed, &rows(seed as u64, 1 + page as usize)));
+                records.push(stage(
+                    store.as_mut(),
+                    seed,
+                    &rows(seed as u64, 1 + page as usize),
+                ));
             }
             remember(&mut known, store.publish().unwrap());
             for record in &records {
@@ -60,8 +67,9 @@ fn what_was_published_is_read_back_by_this_value_and_the_next() {
 fn search_is_exact_and_only_among_the_candidates() {
     each_store(|open, dir| {
         let mut store = open(dir, &[]);
-        let records: Vec<Record> =
-            (0..40).map(|page| stage(store.as_mut(), page, &rows(page as u64 % 20, 3))).collect();
+        let records: Vec<Record> = (0..40)
+            .map(|page| stage(store.as_mut(), page, &rows(page as u64 % 20, 3)))
+            .collect();
         store.publish().unwrap();
         let query = values(77, 4, DIM);
         for step in [1, 3, 7] {
@@ -69,7 +77,12 @@ fn search_is_exact_and_only_among_the_candidates() {
             let mut expected: Vec<(usize, f32)> = candidates
                 .iter()
                 .enumerate()
-                .map(|(at, record)| (at, maxsim(&query, DIM, rows(record.page.0 as u64 % 20, 3).as_slice())))
+                .map(|(at, record)| {
+                    (
+                        at,
+                        maxsim(&query, DIM, rows(record.page.0 as u64 % 20, 3).as_slice()),
+                    )
+                })
                 .collect();
             expected.sort_by(|a, b| b.1.total_cmp(&a.1));
             let found = store.search(&query, DIM, &candidates, 10).unwrap();
@@ -81,7 +94,11 @@ fn search_is_exact_and_only_among_the_candidates() {
         }
         assert!(store.search(&query, DIM, &[], 10).unwrap().is_empty());
         assert!(store.search(&query, DIM, &records, 0).unwrap().is_empty());
-        assert!(store.search(&query[..DIM / 2], DIM / 2, &records, 3).is_err());
+        assert!(
+            store
+                .search(&query[..DIM / 2], DIM / 2, &records, 3)
+                .is_err()
+        );
     });
 }
 
@@ -109,7 +126,9 @@ fn discarding_harms_nothing_that_was_published() {
 fn compaction_keeps_the_live_rows_and_the_old_places_until_it_is_reclaimed() {
     each_store(|open, dir| {
         let mut store = open(dir, &[]);
-        let all: Vec<Record> = (0..30).map(|page| stage(store.as_mut(), page, &rows(page as u64, 4))).collect();
+        let all: Vec<Record> = (0..30)
+            .map(|page| stage(store.as_mut(), page, &rows(page as u64, 4)))
+            .collect();
         store.publish().unwrap();
         let live: Vec<Record> = all.iter().copied().step_by(4).collect();
         let locations: Vec<Location> = store.compact(&live).unwrap();
@@ -117,15 +136,24 @@ fn compaction_keeps_the_live_rows_and_the_old_places_until_it_is_reclaimed() {
         let moved: Vec<Record> = live
             .iter()
             .zip(locations)
-            .map(|(record, location)| Record { page: record.page, location })
+            .map(|(record, location)| Record {
+                page: record.page,
+                location,
+            })
             .collect();
         for record in all.iter().chain(&moved) {
-            assert_eq!(store.read(*record).unwrap().as_slice(), rows(record.page.0 as u64, 4).as_slice());
+            assert_eq!(
+                store.read(*record).unwrap().as_slice(),
+                rows(record.page.0 as u64, 4).as_slice()
+            );
         }
         store.reclaim(&extents).unwrap();
         for store in [store, open(dir, &extents)] {
             for record in &moved {
-                assert_eq!(store.read(*record).unwrap().as_slice(), rows(record.page.0 as u64, 4).as_slice());
+                assert_eq!(
+                    store.read(*record).unwrap().as_slice(),
+                    rows(record.page.0 as u64, 4).as_slice()
+                );
             }
             let mut faults = Vec::new();
             store.check(&extents, &[], &mut |fault| faults.push(fault));

@@ -38,7 +38,9 @@ pub(crate) struct Catalog {
 
 impl Catalog {
     pub(crate) fn new(dir: &Path) -> Self {
-        Self { path: dir.join(FILE_NAME) }
+        Self {
+            path: dir.join(FILE_NAME),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -58,7 +60,8 @@ impl Catalog {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags).map_err(self.failed("create"))?;
+        let connection =
+            Connection::open_with_flags(&self.path, flags).map_err(self.failed("create"))?;
         configure_writer(&connection)
             .and_then(|()| schema::create(&connection, settings))
             .map_err(self.failed("create"))
@@ -67,9 +70,12 @@ impl Catalog {
     /// Opens the database for writing.
     pub(crate) fn open_writer(&self) -> Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags).map_err(self.failed("open"))?;
+        let connection =
+            Connection::open_with_flags(&self.path, flags).map_err(self.failed("open"))?;
         // The version comes first: a newer database is left as it is.
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(self.failed("open"))?;
+        connection
+            .busy_timeout(BUSY_TIMEOUT)
+            .map_err(self.failed("open"))?;
         schema::check(&connection, &self.path)?;
         configure_writer(&connection).map_err(self.failed("open"))?;
         Ok(connection)
@@ -83,7 +89,10 @@ impl Catalog {
         match opened {
             Ok(connection) => {
                 schema::check(&connection, &self.path)?;
-                Ok(Reader { connection, immutable: false })
+                Ok(Reader {
+                    connection,
+                    immutable: false,
+                })
             }
             Err(error)
                 if matches!(
@@ -102,7 +111,9 @@ impl Catalog {
     fn open_immutable(&self) -> Result<Reader> {
         let log = self.side_file("-wal");
         if fs_err::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
-            return Err(Error::UnmergedReadOnly { path: self.path.clone() });
+            return Err(Error::UnmergedReadOnly {
+                path: self.path.clone(),
+            });
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -111,16 +122,27 @@ impl Catalog {
             .and_then(|connection| configure_reader(&connection).map(|()| connection))
             .map_err(self.failed("open"))?;
         schema::check(&connection, &self.path)?;
-        Ok(Reader { connection, immutable: true })
+        Ok(Reader {
+            connection,
+            immutable: true,
+        })
     }
 
     /// Names the action and this catalogue.
-    pub(crate) fn failed(&self, action: &'static str) -> impl FnOnce(rusqlite::Error) -> Error + use<> {
+    pub(crate) fn failed(
+        &self,
+        action: &'static str,
+    ) -> impl FnOnce(rusqlite::Error) -> Error + use<> {
         Error::catalog(action, &self.path)
     }
 
     /// A value that makes no sense.
-    pub(crate) fn damaged(&self, what: &'static str, row: impl ToString, found: impl ToString) -> Error {
+    pub(crate) fn damaged(
+        &self,
+        what: &'static str,
+        row: impl ToString,
+        found: impl ToString,
+    ) -> Error {
         Error::DamagedCatalog {
             path: self.path.clone(),
             what,
@@ -178,7 +200,11 @@ fn harden(connection: &Connection) -> rusqlite::Result<()> {
 fn immutable_uri(path: &Path) -> String {
     let mut uri = String::from("file:");
     let text = path.to_string_lossy();
-    let text = if cfg!(windows) { format!("/{}", text.replace('\\', "/")) } else { text.into_owned() };
+    let text = if cfg!(windows) {
+        format!("/{}", text.replace('\\', "/"))
+    } else {
+        text.into_owned()
+    };
     for character in text.chars() {
         match character {
             '%' => uri.push_str("%25"),

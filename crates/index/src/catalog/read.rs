@@ -7,7 +7,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::Catalog;
 use crate::error::Result;
-use crate::record::{DocumentId, DocumentInfo, DocumentRecord, Metadata, PageId, PageInfo, WordBox};
+use crate::record::{
+    DocumentId, DocumentInfo, DocumentRecord, Metadata, PageId, PageInfo, WordBox,
+};
 use crate::settings::Settings;
 use crate::stores::{Expected, Extent, Location, Record};
 use crate::words;
@@ -19,7 +21,8 @@ pub(crate) struct Candidate {
     pub(crate) document: DocumentId,
 }
 
-const DOCUMENT_COLUMNS: &str = "documents.id, documents.path, documents.content_hash, documents.size_bytes,
+const DOCUMENT_COLUMNS: &str =
+    "documents.id, documents.path, documents.content_hash, documents.size_bytes,
     documents.modified, documents.kind, documents.title, documents.metadata,
     (SELECT count(*) FROM pages WHERE document_id = documents.id),
     (SELECT count(*) FROM pages WHERE document_id = documents.id AND segment IS NOT NULL),
@@ -31,7 +34,8 @@ impl Catalog {
         let text: String = connection
             .query_row("SELECT settings FROM state", [], |row| row.get(0))
             .map_err(self.failed("read the settings in"))?;
-        serde_json::from_str(&text).map_err(|_| self.damaged("the settings", "the index", shorten(&text)))
+        serde_json::from_str(&text)
+            .map_err(|_| self.damaged("the settings", "the index", shorten(&text)))
     }
 
     /// Counts commits.
@@ -47,11 +51,12 @@ impl Catalog {
         let mut statement = connection
             .prepare("SELECT id, dim, num_bytes FROM segments ORDER BY id")
             .map_err(self.failed("read the segments in"))?;
-        let mut rows = statement.query([]).map_err(self.failed("read the segments in"))?;
+        let mut rows = statement
+            .query([])
+            .map_err(self.failed("read the segments in"))?;
         let mut extents = Vec::new();
         while let Some(row) = rows.next().map_err(self.failed("read the segments in"))? {
-            let (id, dim, bytes) =
-                three(row).map_err(self.failed("read the segments in"))?;
+            let (id, dim, bytes) = three(row).map_err(self.failed("read the segments in"))?;
             extents.push(Extent {
                 segment: self.number("the number", "a segment", id)?,
                 dim: self.number("the row length", format!("segment {id}"), dim)?,
@@ -78,7 +83,10 @@ impl Catalog {
             let document: i64 = row.get(1).map_err(failed())?;
             let location = self.location(row, page, 2)?;
             candidates.push(Candidate {
-                record: Record { page: PageId(page), location },
+                record: Record {
+                    page: PageId(page),
+                    location,
+                },
                 document: DocumentId(document),
             });
         }
@@ -101,10 +109,20 @@ impl Catalog {
             let hash: Option<Vec<u8>> = row.get(1).map_err(failed())?;
             let hash = hash.unwrap_or_default();
             let hash = <[u8; 32]>::try_from(hash.as_slice()).map_err(|_| {
-                self.damaged("the rows' checksum", format!("page {page}"), format!("{} bytes", hash.len()))
+                self.damaged(
+                    "the rows' checksum",
+                    format!("page {page}"),
+                    format!("{} bytes", hash.len()),
+                )
             })?;
             let location = self.location(row, page, 2)?;
-            expected.push(Expected { record: Record { page: PageId(page), location }, hash });
+            expected.push(Expected {
+                record: Record {
+                    page: PageId(page),
+                    location,
+                },
+                hash,
+            });
         }
         Ok(expected)
     }
@@ -115,8 +133,14 @@ impl Catalog {
     }
 
     /// The document at a path.
-    pub(crate) fn document(&self, connection: &Connection, path: &str) -> Result<Option<DocumentInfo>> {
-        Ok(self.document_query(connection, "WHERE path = ?1", params![path])?.pop())
+    pub(crate) fn document(
+        &self,
+        connection: &Connection,
+        path: &str,
+    ) -> Result<Option<DocumentInfo>> {
+        Ok(self
+            .document_query(connection, "WHERE path = ?1", params![path])?
+            .pop())
     }
 
     /// The documents with a content, by path.
@@ -125,7 +149,11 @@ impl Catalog {
         connection: &Connection,
         hash: &str,
     ) -> Result<Vec<DocumentInfo>> {
-        self.document_query(connection, "WHERE content_hash = ?1 ORDER BY path", params![hash])
+        self.document_query(
+            connection,
+            "WHERE content_hash = ?1 ORDER BY path",
+            params![hash],
+        )
     }
 
     fn document_query(
@@ -163,15 +191,24 @@ impl Catalog {
                 metadata: self.metadata(id, &metadata)?,
             },
             num_pages: self.number("the page count", of(), row.get(8).map_err(failed())?)?,
-            num_pages_with_rows: self.number("the page count", of(), row.get(9).map_err(failed())?)?,
+            num_pages_with_rows: self.number(
+                "the page count",
+                of(),
+                row.get(9).map_err(failed())?,
+            )?,
             num_rows: self.number("the row count", of(), row.get(10).map_err(failed())?)?,
         })
     }
 
     /// Metadata as stored.
     pub(crate) fn metadata(&self, document: i64, text: &str) -> Result<Metadata> {
-        serde_json::from_str(text)
-            .map_err(|_| self.damaged("the metadata", format!("document {document}"), shorten(text)))
+        serde_json::from_str(text).map_err(|_| {
+            self.damaged(
+                "the metadata",
+                format!("document {document}"),
+                shorten(text),
+            )
+        })
     }
 
     /// A page by its identity.
@@ -228,33 +265,48 @@ impl Catalog {
                  WHERE path = ?1 AND number = ?2",
             )
             .and_then(|mut statement| {
-                statement.query_row(params![document, number], |row| row.get(0).map(PageId)).optional()
+                statement
+                    .query_row(params![document, number], |row| row.get(0).map(PageId))
+                    .optional()
             })
             .map_err(self.failed("find a page in"))
     }
 
     /// The words of a page.
-    pub(crate) fn words(&self, connection: &Connection, page: PageId) -> Result<Option<Vec<WordBox>>> {
+    pub(crate) fn words(
+        &self,
+        connection: &Connection,
+        page: PageId,
+    ) -> Result<Option<Vec<WordBox>>> {
         let bytes: Option<Vec<u8>> = connection
             .prepare_cached("SELECT words FROM page_contents WHERE page_id = ?1")
             .and_then(|mut statement| {
-                statement.query_row(params![page.0], |row| row.get(0)).optional()
+                statement
+                    .query_row(params![page.0], |row| row.get(0))
+                    .optional()
             })
             .map_err(self.failed("read the words of a page in"))?;
         bytes
             .map(|bytes| {
-                words::decode(&bytes)
-                    .map_err(|fault| self.damaged("the word boxes", format!("page {}", page.0), fault))
+                words::decode(&bytes).map_err(|fault| {
+                    self.damaged("the word boxes", format!("page {}", page.0), fault)
+                })
             })
             .transpose()
     }
 
     /// The geometry of a page's rows.
-    pub(crate) fn geometry(&self, connection: &Connection, page: PageId) -> Result<Option<Option<Vec<u8>>>> {
+    pub(crate) fn geometry(
+        &self,
+        connection: &Connection,
+        page: PageId,
+    ) -> Result<Option<Option<Vec<u8>>>> {
         connection
             .prepare_cached("SELECT geometry FROM page_contents WHERE page_id = ?1")
             .and_then(|mut statement| {
-                statement.query_row(params![page.0], |row| row.get(0)).optional()
+                statement
+                    .query_row(params![page.0], |row| row.get(0))
+                    .optional()
             })
             .map_err(self.failed("read the geometry of a page in"))
     }
@@ -270,7 +322,9 @@ impl Catalog {
             .prepare_cached("SELECT segment, byte_offset, num_rows FROM pages WHERE id = ?1")
             .map_err(failed())?;
         let mut rows = statement.query(params![page.0]).map_err(failed())?;
-        let Some(row) = rows.next().map_err(failed())? else { return Ok(None) };
+        let Some(row) = rows.next().map_err(failed())? else {
+            return Ok(None);
+        };
         if row.get::<_, Option<i64>>(0).map_err(failed())?.is_none() {
             return Ok(Some(None));
         }
@@ -289,7 +343,12 @@ impl Catalog {
     }
 
     /// A number that must not be negative, nor beyond its type.
-    fn number<T: TryFrom<i64>>(&self, what: &'static str, row: impl ToString, value: i64) -> Result<T> {
+    fn number<T: TryFrom<i64>>(
+        &self,
+        what: &'static str,
+        row: impl ToString,
+        value: i64,
+    ) -> Result<T> {
         T::try_from(value).map_err(|_| self.damaged(what, row, value))
     }
 }
@@ -300,5 +359,8 @@ fn three(row: &Row<'_>) -> rusqlite::Result<(i64, i64, i64)> {
 
 /// The beginning of a text that makes no sense, for a message.
 fn shorten(text: &str) -> String {
-    format!("`{}`", text.chars().take(60).collect::<String>().escape_debug())
+    format!(
+        "`{}`",
+        text.chars().take(60).collect::<String>().escape_debug()
+    )
 }

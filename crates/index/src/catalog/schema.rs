@@ -92,6 +92,23 @@ pub(crate) fn create(connection: &Connection, settings: &Settings) -> rusqlite::
     transaction.commit()
 }
 
+/// Every table and index with the statement that defines it, by name.
+pub(crate) fn definitions(
+    connection: &Connection,
+) -> rusqlite::Result<Vec<(String, Option<String>)>> {
+    let mut statement = connection
+        .prepare("SELECT type || ' ' || name, sql FROM main.sqlite_schema ORDER BY name")?;
+    let definitions = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    definitions.collect()
+}
+
+/// What [`definitions`] gives for a catalogue of this version.
+pub(crate) fn expected_definitions() -> rusqlite::Result<Vec<(String, Option<String>)>> {
+    let connection = Connection::open_in_memory()?;
+    create(&connection, &Settings::default())?;
+    definitions(&connection)
+}
+
 /// Refuses a database that is not a catalogue, or a newer one.
 pub(crate) fn check(connection: &Connection, path: &Path) -> Result<()> {
     let pragma = |name: &str| {

@@ -15,7 +15,10 @@ pub(crate) fn settings_json(settings: &Settings) -> String {
 }
 
 pub(crate) fn set_settings(connection: &Connection, settings: &Settings) -> rusqlite::Result<()> {
-    connection.execute("UPDATE state SET settings = ?1", params![settings_json(settings)])?;
+    connection.execute(
+        "UPDATE state SET settings = ?1",
+        params![settings_json(settings)],
+    )?;
     Ok(())
 }
 
@@ -91,17 +94,18 @@ pub(crate) fn insert_page(
     page: &PageRecord,
     names: &str,
 ) -> rusqlite::Result<PageId> {
-    connection.prepare_cached(
-        "INSERT INTO pages (document_id, number, width, height, num_words, num_rows)
+    connection
+        .prepare_cached(
+            "INSERT INTO pages (document_id, number, width, height, num_words, num_rows)
          VALUES (?1, ?2, ?3, ?4, ?5, 0)",
-    )?
-    .execute(params![
-        document.0,
-        page.number,
-        f64::from(page.width),
-        f64::from(page.height),
-        page.text.split_whitespace().count() as i64,
-    ])?;
+        )?
+        .execute(params![
+            document.0,
+            page.number,
+            f64::from(page.width),
+            f64::from(page.height),
+            page.text.split_whitespace().count() as i64,
+        ])?;
     let id = PageId(connection.last_insert_rowid());
     let words = words::encode(&page.words);
     let contents = PageContents {
@@ -129,7 +133,9 @@ pub(crate) fn insert_search(
     names: &str,
 ) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(&format!("INSERT INTO {table} (rowid, body, names) VALUES (?1, ?2, ?3)"))?
+        .prepare_cached(&format!(
+            "INSERT INTO {table} (rowid, body, names) VALUES (?1, ?2, ?3)"
+        ))?
         .execute(params![page.0, search_text::body(text), names])?;
     Ok(())
 }
@@ -162,7 +168,8 @@ pub(crate) fn copy_pages(
     to: DocumentId,
     names: &str,
 ) -> rusqlite::Result<()> {
-    let mut pages = connection.prepare("SELECT id FROM pages WHERE document_id = ?1 ORDER BY number")?;
+    let mut pages =
+        connection.prepare("SELECT id FROM pages WHERE document_id = ?1 ORDER BY number")?;
     let ids = pages.query_map(params![from.0], |row| row.get::<_, i64>(0))?;
     for id in ids.collect::<rusqlite::Result<Vec<i64>>>()? {
         connection.execute(
@@ -189,14 +196,27 @@ pub(crate) fn copy_pages(
 }
 
 /// Removes a document with its pages; how many pages those were, or `None` if there is no such document.
-pub(crate) fn remove_document(connection: &Connection, path: &str) -> rusqlite::Result<Option<u32>> {
+pub(crate) fn remove_document(
+    connection: &Connection,
+    path: &str,
+) -> rusqlite::Result<Option<u32>> {
     let id: Option<i64> = connection
-        .query_row("SELECT id FROM documents WHERE path = ?1", params![path], |row| row.get(0))
+        .query_row(
+            "SELECT id FROM documents WHERE path = ?1",
+            params![path],
+            |row| row.get(0),
+        )
         .optional()?;
     let Some(id) = id else { return Ok(None) };
     const PAGES: &str = "(SELECT id FROM pages WHERE document_id = ?1)";
-    connection.execute(&format!("DELETE FROM page_search WHERE rowid IN {PAGES}"), params![id])?;
-    connection.execute(&format!("DELETE FROM page_contents WHERE page_id IN {PAGES}"), params![id])?;
+    connection.execute(
+        &format!("DELETE FROM page_search WHERE rowid IN {PAGES}"),
+        params![id],
+    )?;
+    connection.execute(
+        &format!("DELETE FROM page_contents WHERE page_id IN {PAGES}"),
+        params![id],
+    )?;
     let pages = connection.execute("DELETE FROM pages WHERE document_id = ?1", params![id])?;
     connection.execute("DELETE FROM documents WHERE id = ?1", params![id])?;
     Ok(Some(pages as u32))
@@ -245,13 +265,21 @@ impl PageContents<'_> {
             self.height.to_le_bytes(),
             [u8::from(self.geometry.is_some()), 0, 0, 0],
         ];
-        checksum(&[numbers.as_flattened(), self.text.as_bytes(), self.words, self.geometry.unwrap_or_default()])
+        checksum(&[
+            numbers.as_flattened(),
+            self.text.as_bytes(),
+            self.words,
+            self.geometry.unwrap_or_default(),
+        ])
     }
 }
 
 /// What the checksum of a document covers: everything but its identity.
 pub(crate) fn document_checksum(record: &DocumentRecord, metadata: &str) -> Vec<u8> {
-    let numbers = [record.size_bytes.to_le_bytes(), record.modified.to_le_bytes()];
+    let numbers = [
+        record.size_bytes.to_le_bytes(),
+        record.modified.to_le_bytes(),
+    ];
     checksum(&[
         numbers.as_flattened(),
         record.path.as_bytes(),
@@ -271,4 +299,3 @@ fn checksum(parts: &[&[u8]]) -> Vec<u8> {
     }
     hasher.finalize().as_bytes()[..CHECKSUM_BYTES].to_vec()
 }
-

@@ -37,7 +37,11 @@ pub struct LocalStore {
 impl LocalStore {
     /// The store of the index in `index_dir`, for reading.
     pub fn open(index_dir: &Path) -> Self {
-        Self { dir: index_dir.join(SEGMENTS), maps: RwLock::default(), appender: None }
+        Self {
+            dir: index_dir.join(SEGMENTS),
+            maps: RwLock::default(),
+            appender: None,
+        }
     }
 
     /// The store of the index in `index_dir`, for writing. Removes what an unfinished writer left behind:
@@ -52,37 +56,58 @@ impl LocalStore {
         extents: &[Extent],
     ) -> Result<Self> {
         let dir = index_dir.join(SEGMENTS);
-        storage.create_dir(&dir).map_err(Error::io("create the folder", &dir))?;
+        storage
+            .create_dir(&dir)
+            .map_err(Error::io("create the folder", &dir))?;
         let mut appender = Appender {
             dir: dir.clone(),
             storage,
             segment_bytes,
             tail: None,
             done: Vec::new(),
-            next_id: extents.iter().map(|extent| extent.segment).max().unwrap_or(0) + 1,
+            next_id: extents
+                .iter()
+                .map(|extent| extent.segment)
+                .max()
+                .unwrap_or(0)
+                + 1,
             new_names: false,
         };
         appender.remove_all_but(extents)?;
         if let Some(last) = extents.iter().max_by_key(|extent| extent.segment) {
             appender.tail = appender.resume(*last)?;
         }
-        Ok(Self { dir, maps: RwLock::default(), appender: Some(appender) })
+        Ok(Self {
+            dir,
+            maps: RwLock::default(),
+            appender: Some(appender),
+        })
     }
 
     fn appender(&mut self) -> &mut Appender {
-        self.appender.as_mut().expect("staging in a store opened for reading is a bug")
+        self.appender
+            .as_mut()
+            .expect("staging in a store opened for reading is a bug")
     }
 
     /// Segment `id`, mapped at least `needed` bytes far if the file has them.
     fn map(&self, id: u64, needed: u64) -> Result<Arc<SegmentMap>> {
-        let known = self.maps.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let known = self
+            .maps
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned();
         if let Some(map) = known
             && map.num_bytes() >= needed
         {
             return Ok(map);
         }
         let map = Arc::new(SegmentMap::open(&segment_path(&self.dir, id), id)?);
-        self.maps.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&map));
+        self.maps
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, Arc::clone(&map));
         Ok(map)
     }
 
@@ -90,11 +115,16 @@ impl LocalStore {
     fn maps_for(&self, candidates: &[Record], dim: u32) -> Result<HashMap<u64, Arc<SegmentMap>>> {
         let mut needed = HashMap::<u64, u64>::new();
         for Record { location, .. } in candidates {
-            let end = location.offset.saturating_add(segment::record_bytes(location.num_rows, dim));
+            let end = location
+                .offset
+                .saturating_add(segment::record_bytes(location.num_rows, dim));
             let most = needed.entry(location.segment).or_default();
             *most = (*most).max(end);
         }
-        needed.into_iter().map(|(id, needed)| Ok((id, self.map(id, needed)?))).collect()
+        needed
+            .into_iter()
+            .map(|(id, needed)| Ok((id, self.map(id, needed)?)))
+            .collect()
     }
 }
 
@@ -112,16 +142,27 @@ impl VectorStore for LocalStore {
         self.appender().discard();
     }
 
-    fn search(&self, query: &[f32], dim: usize, candidates: &[Record], k: usize) -> Result<Vec<(usize, f32)>> {
+    fn search(
+        &self,
+        query: &[f32],
+        dim: usize,
+        candidates: &[Record],
+        k: usize,
+    ) -> Result<Vec<(usize, f32)>> {
         check_query(query, dim)?;
         let maps = self.maps_for(candidates, dim as u32)?;
         if let Some(map) = maps.values().find(|map| map.dim() as usize != dim) {
-            return Err(Error::DimMismatch { expected: map.dim() as usize, found: dim });
+            return Err(Error::DimMismatch {
+                expected: map.dim() as usize,
+                found: dim,
+            });
         }
         let pages = candidates
             .iter()
             .map(|Record { location, .. }| {
-                let map = maps.get(&location.segment).expect("a candidate without its map is a bug");
+                let map = maps
+                    .get(&location.segment)
+                    .expect("a candidate without its map is a bug");
                 map.rows(location.offset, location.num_rows)
             })
             .collect::<Result<Vec<&[f16]>>>()?;
@@ -130,7 +171,11 @@ impl VectorStore for LocalStore {
     }
 
     fn read(&self, record: Record) -> Result<PageRows> {
-        let Location { segment, offset, num_rows } = record.location;
+        let Location {
+            segment,
+            offset,
+            num_rows,
+        } = record.location;
         let mut map = self.map(segment, offset.saturating_add(segment::RECORD_HEADER_BYTES))?;
         let end = offset.saturating_add(segment::record_bytes(num_rows, map.dim()));
         if map.num_bytes() < end {
@@ -140,7 +185,10 @@ impl VectorStore for LocalStore {
     }
 
     fn keep_only(&self, parts: &HashSet<u64>) {
-        self.maps.write().unwrap_or_else(PoisonError::into_inner).retain(|id, _| parts.contains(id));
+        self.maps
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|id, _| parts.contains(id));
     }
 
     fn compact(&mut self, live: &[Record]) -> Result<Vec<Location>> {
@@ -176,7 +224,10 @@ impl VectorStore for LocalStore {
             self.check_segment(*extent, expected, report);
         }
         for Expected { record, .. } in expected {
-            if !extents.iter().any(|extent| extent.segment == record.location.segment) {
+            if !extents
+                .iter()
+                .any(|extent| extent.segment == record.location.segment)
+            {
                 report(StoreFault {
                     path: segment_path(&self.dir, record.location.segment),
                     page: Some(record.page),
@@ -189,36 +240,67 @@ impl VectorStore for LocalStore {
 
 impl LocalStore {
     /// Walks the records of one segment, then looks up each page that should be in it.
-    fn check_segment(&self, extent: Extent, expected: &[Expected], report: &mut dyn FnMut(StoreFault)) {
+    fn check_segment(
+        &self,
+        extent: Extent,
+        expected: &[Expected],
+        report: &mut dyn FnMut(StoreFault),
+    ) {
         let path = segment_path(&self.dir, extent.segment);
         let mut fault = |page: Option<PageId>, what: String| {
-            report(StoreFault { path: path.clone(), page, what });
+            report(StoreFault {
+                path: path.clone(),
+                page,
+                what,
+            });
         };
         let pages = || {
-            expected.iter().filter(move |expected| expected.record.location.segment == extent.segment)
+            expected
+                .iter()
+                .filter(move |expected| expected.record.location.segment == extent.segment)
         };
         let map = match SegmentMap::open(&path, extent.segment) {
             Ok(map) => map,
             Err(error) => {
                 fault(None, error.to_string());
                 for page in pages() {
-                    fault(Some(page.record.page), "the rows are in a segment that cannot be read".to_owned());
+                    fault(
+                        Some(page.record.page),
+                        "the rows are in a segment that cannot be read".to_owned(),
+                    );
                 }
                 return;
             }
         };
         if map.dim() != extent.dim {
-            fault(None, format!("rows of {} values, the catalogue says {}", map.dim(), extent.dim));
+            fault(
+                None,
+                format!(
+                    "rows of {} values, the catalogue says {}",
+                    map.dim(),
+                    extent.dim
+                ),
+            );
         }
         if map.num_bytes() < extent.num_bytes {
-            fault(None, format!("{} bytes, the catalogue says {}", map.num_bytes(), extent.num_bytes));
+            fault(
+                None,
+                format!(
+                    "{} bytes, the catalogue says {}",
+                    map.num_bytes(),
+                    extent.num_bytes
+                ),
+            );
         }
         // Record after record, the dead ones too. Hashes of live ones are kept for the second step.
         let end = extent.num_bytes.min(map.num_bytes());
         let mut hashes = HashMap::new();
         let mut offset = segment::HEADER_BYTES;
         while offset < end {
-            let bytes = map.bytes().get(offset as usize..end as usize).unwrap_or_default();
+            let bytes = map
+                .bytes()
+                .get(offset as usize..end as usize)
+                .unwrap_or_default();
             let header = match segment::RecordHeader::decode(bytes) {
                 Ok(header) => header,
                 Err(what) => {
@@ -234,13 +316,19 @@ impl LocalStore {
             }
             let next = offset.saturating_add(segment::record_bytes(header.num_rows, header.dim));
             let padding = offset + segment::RECORD_HEADER_BYTES + header.payload_bytes();
-            if map.bytes().get(padding as usize..next as usize).is_none_or(|bytes| bytes.iter().any(|b| *b != 0)) {
+            if map
+                .bytes()
+                .get(padding as usize..next as usize)
+                .is_none_or(|bytes| bytes.iter().any(|b| *b != 0))
+            {
                 fault(None, format!("byte {padding}: the padding is not zero"));
             }
             offset = next;
         }
         for Expected { record, hash } in pages() {
-            let Location { offset, num_rows, .. } = record.location;
+            let Location {
+                offset, num_rows, ..
+            } = record.location;
             // A record the walk did not reach (after a damaged header) is looked up on its own.
             let found = match hashes.get(&(offset, num_rows)) {
                 Some(found) => Ok(*found),
@@ -288,7 +376,10 @@ struct Tail {
 impl Appender {
     fn append(&mut self, rows: &MultiVector, hash: [u8; 32]) -> Result<Location> {
         let dim = rows.dim() as u32;
-        if let Some(tail) = self.tail.take_if(|tail| tail.dim != dim || tail.end >= self.segment_bytes) {
+        if let Some(tail) = self
+            .tail
+            .take_if(|tail| tail.dim != dim || tail.end >= self.segment_bytes)
+        {
             self.done.push(tail);
         }
         let mut tail = match self.tail.take() {
@@ -296,8 +387,15 @@ impl Appender {
             None => self.create(dim)?,
         };
         let record = segment::encode_record(rows, hash);
-        let written = tail.file.write_at(tail.end, &record).map_err(Error::io("append to", &tail.path));
-        let location = Location { segment: tail.id, offset: tail.end, num_rows: rows.num_rows() as u32 };
+        let written = tail
+            .file
+            .write_at(tail.end, &record)
+            .map_err(Error::io("append to", &tail.path));
+        let location = Location {
+            segment: tail.id,
+            offset: tail.end,
+            num_rows: rows.num_rows() as u32,
+        };
         // A failed write leaves `end` where it was: the next record goes over whatever was written.
         if written.is_ok() {
             tail.end += record.len() as u64;
@@ -309,13 +407,24 @@ impl Appender {
     fn create(&mut self, dim: u32) -> Result<Tail> {
         let id = self.next_id;
         let path = segment_path(&self.dir, id);
-        let mut file = self.storage.open(&path, true).map_err(Error::io("create", &path))?;
+        let mut file = self
+            .storage
+            .open(&path, true)
+            .map_err(Error::io("create", &path))?;
         // Counted even if the header fails: the name is taken.
         self.next_id += 1;
         self.new_names = true;
         let header = SegmentHeader { id, dim }.encode();
-        file.write_at(0, &header).map_err(Error::io("write the header of", &path))?;
-        Ok(Tail { id, dim, path, file, end: segment::HEADER_BYTES, published: 0 })
+        file.write_at(0, &header)
+            .map_err(Error::io("write the header of", &path))?;
+        Ok(Tail {
+            id,
+            dim,
+            path,
+            file,
+            end: segment::HEADER_BYTES,
+            published: 0,
+        })
     }
 
     /// Makes the next record begin a new segment.
@@ -344,10 +453,16 @@ impl Appender {
                 continue;
             }
             tail.file.sync().map_err(Error::io("sync", &tail.path))?;
-            extents.push(Extent { segment: tail.id, dim: tail.dim, num_bytes: tail.end });
+            extents.push(Extent {
+                segment: tail.id,
+                dim: tail.dim,
+                num_bytes: tail.end,
+            });
         }
         if self.new_names {
-            self.storage.sync_dir(&self.dir).map_err(Error::io("sync the folder", &self.dir))?;
+            self.storage
+                .sync_dir(&self.dir)
+                .map_err(Error::io("sync the folder", &self.dir))?;
             self.new_names = false;
         }
         if let Some(tail) = &mut self.tail {
@@ -376,29 +491,54 @@ impl Appender {
     fn resume(&mut self, extent: Extent) -> Result<Option<Tail>> {
         let path = segment_path(&self.dir, extent.segment);
         let header = read_header(&path);
-        let expected = SegmentHeader { id: extent.segment, dim: extent.dim };
+        let expected = SegmentHeader {
+            id: extent.segment,
+            dim: extent.dim,
+        };
         if extent.num_bytes >= self.segment_bytes
             || extent.num_bytes < segment::HEADER_BYTES
             || header.as_deref().map(SegmentHeader::decode) != Some(Ok(expected))
         {
             return Ok(None);
         }
-        let mut file = self.storage.open(&path, false).map_err(Error::io("open", &path))?;
-        let len = file.num_bytes().map_err(Error::io("read the length of", &path))?;
+        let mut file = self
+            .storage
+            .open(&path, false)
+            .map_err(Error::io("open", &path))?;
+        let len = file
+            .num_bytes()
+            .map_err(Error::io("read the length of", &path))?;
         if len < extent.num_bytes {
             return Ok(None);
         }
         if len > extent.num_bytes {
-            file.truncate(extent.num_bytes).map_err(Error::io("cut off the unfinished end of", &path))?;
+            file.truncate(extent.num_bytes)
+                .map_err(Error::io("cut off the unfinished end of", &path))?;
         }
-        let Extent { segment: id, dim, num_bytes } = extent;
-        Ok(Some(Tail { id, dim, path, file, end: num_bytes, published: num_bytes }))
+        let Extent {
+            segment: id,
+            dim,
+            num_bytes,
+        } = extent;
+        Ok(Some(Tail {
+            id,
+            dim,
+            path,
+            file,
+            end: num_bytes,
+            published: num_bytes,
+        }))
     }
 
     fn remove_all_but(&mut self, kept: &[Extent]) -> Result<()> {
-        let files = self.storage.list(&self.dir).map_err(Error::io("list", &self.dir))?;
+        let files = self
+            .storage
+            .list(&self.dir)
+            .map_err(Error::io("list", &self.dir))?;
         for file in files {
-            let Some(id) = segment_id(&file) else { continue };
+            let Some(id) = segment_id(&file) else {
+                continue;
+            };
             self.next_id = self.next_id.max(id + 1);
             if !kept.iter().any(|extent| extent.segment == id) {
                 let removed = self.storage.remove(&file);
@@ -415,7 +555,9 @@ impl Appender {
 fn read_header(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = fs_err::File::open(path).ok()?;
-    file.take(segment::HEADER_BYTES).read_to_end(&mut bytes).ok()?;
+    file.take(segment::HEADER_BYTES)
+        .read_to_end(&mut bytes)
+        .ok()?;
     Some(bytes)
 }
 
@@ -428,5 +570,9 @@ fn segment_id(path: &Path) -> Option<u64> {
     if path.extension()? != EXTENSION {
         return None;
     }
-    path.file_stem()?.to_str()?.parse().ok().filter(|id| *id < u64::MAX)
+    path.file_stem()?
+        .to_str()?
+        .parse()
+        .ok()
+        .filter(|id| *id < u64::MAX)
 }

@@ -50,9 +50,12 @@ pub(crate) fn open_writer(
     extents: &[Extent],
 ) -> Result<Box<dyn VectorStore>> {
     match kind {
-        StoreKind::Local => {
-            Ok(Box::new(LocalStore::open_writer(dir, storage, segment_bytes, extents)?))
-        }
+        StoreKind::Local => Ok(Box::new(LocalStore::open_writer(
+            dir,
+            storage,
+            segment_bytes,
+            extents,
+        )?)),
     }
 }
 
@@ -111,12 +114,17 @@ impl QueryRows {
 pub(crate) fn check_query(values: &[f32], dim: usize) -> Result<()> {
     use crate::error::Error;
     if dim == 0 || values.is_empty() || !values.len().is_multiple_of(dim) {
-        return Err(Error::RaggedRows { len: values.len(), dim });
+        return Err(Error::RaggedRows {
+            len: values.len(),
+            dim,
+        });
     }
     match values.iter().position(|value| !value.is_finite()) {
-        Some(at) => {
-            Err(Error::RowNotFinite { row: at / dim, column: at % dim, value: values[at] })
-        }
+        Some(at) => Err(Error::RowNotFinite {
+            row: at / dim,
+            column: at % dim,
+            value: values[at],
+        }),
         None => Ok(()),
     }
 }
@@ -172,7 +180,13 @@ pub trait VectorStore: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// If rows cannot be read, or have another dimension than the query.
-    fn search(&self, query: &[f32], dim: usize, candidates: &[Record], k: usize) -> Result<Vec<(usize, f32)>>;
+    fn search(
+        &self,
+        query: &[f32],
+        dim: usize,
+        candidates: &[Record],
+        k: usize,
+    ) -> Result<Vec<(usize, f32)>>;
 
     /// The rows of a page, checked against their checksum.
     ///
