@@ -72,14 +72,19 @@ pub(crate) unsafe fn tile<S: Simd, D: Dot<S>, const ROWS: usize, const VECTORS: 
     s: S,
     tile: &Tile,
 ) {
+    // All places are computed with wrapping arithmetic: they are inside the operands by contract, and checked
+    // arithmetic would cost more than the products in builds with overflow checks.
+    let place = |row: usize, vector: usize| {
+        tile.sums
+            .wrapping_add(row.wrapping_mul(tile.sums_stride))
+            .wrapping_add(vector * S::LANES)
+    };
     let mut sums = [[s.zero_words(); VECTORS]; ROWS];
     if tile.accumulate {
         for (row, sums) in sums.iter_mut().enumerate() {
             for (vector, sum) in sums.iter_mut().enumerate() {
                 // SAFETY: the caller vouches for the sums.
-                *sum = unsafe {
-                    s.load_words(tile.sums.add(row * tile.sums_stride + vector * S::LANES))
-                };
+                *sum = unsafe { s.load_words(place(row, vector)) };
             }
         }
     }
@@ -89,28 +94,22 @@ pub(crate) unsafe fn tile<S: Simd, D: Dot<S>, const ROWS: usize, const VECTORS: 
         let mut columns = [s.zero_words(); VECTORS];
         for (vector, column) in columns.iter_mut().enumerate() {
             // SAFETY: the caller vouches for the panel.
-            *column = unsafe { s.load_words(right.add(vector * S::LANES)) };
+            *column = unsafe { s.load_words(right.wrapping_add(vector * S::LANES)) };
         }
         for (row, sums) in sums.iter_mut().enumerate() {
             // SAFETY: the caller vouches for the rows.
-            let value = s.splat_word(unsafe { *left.add(row * left_stride) });
+            let value = s.splat_word(unsafe { *left.wrapping_add(row.wrapping_mul(left_stride)) });
             for (sum, column) in sums.iter_mut().zip(columns) {
                 *sum = D::step(s, *sum, value, column);
             }
         }
-        // The last step leaves both pointers past their operand, where they are not read.
         left = left.wrapping_add(1);
         right = right.wrapping_add(right_stride);
     }
     for (row, sums) in sums.iter().enumerate() {
         for (vector, &sum) in sums.iter().enumerate() {
             // SAFETY: the caller vouches for the sums.
-            unsafe {
-                s.store_words(
-                    sum,
-                    tile.sums.add(row * tile.sums_stride + vector * S::LANES),
-                )
-            };
+            unsafe { s.store_words(sum, place(row, vector)) };
         }
     }
 }

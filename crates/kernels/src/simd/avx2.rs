@@ -8,8 +8,8 @@
 
 use std::arch::x86_64::*;
 
-use super::Simd;
 use super::table::kernel_table;
+use super::{Simd, read, write};
 
 /// Proof that the machine has the features named in [`kernel_table`]'s use below.
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ impl Avx2 {
         const MASKS: [i32; 2 * LANES] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
         let from = &MASKS[LANES - count..][..LANES];
         // SAFETY: the token proves the feature; the slice has eight values.
-        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+        unsafe { read(from.as_ptr()) }
     }
 
     /// bfloat16 of each lane in its low half, nearest even; NaN stays NaN.
@@ -65,7 +65,7 @@ impl Simd for Avx2 {
     fn load(self, from: &[f32]) -> __m256 {
         assert!(from.len() >= LANES);
         // SAFETY: the token proves the feature; the length was checked.
-        unsafe { _mm256_loadu_ps(from.as_ptr()) }
+        unsafe { read(from.as_ptr()) }
     }
     #[inline(always)]
     fn load_part(self, from: &[f32]) -> __m256 {
@@ -76,7 +76,7 @@ impl Simd for Avx2 {
     fn store(self, value: __m256, to: &mut [f32]) {
         assert!(to.len() >= LANES);
         // SAFETY: the token proves the feature; the length was checked.
-        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), value) }
+        unsafe { write(value, to.as_mut_ptr()) }
     }
     #[inline(always)]
     fn store_part(self, value: __m256, to: &mut [f32]) {
@@ -175,12 +175,12 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn load_words(self, from: *const u32) -> __m256i {
         // SAFETY: the token proves the feature; the caller vouches for `LANES` words.
-        unsafe { _mm256_loadu_si256(from.cast()) }
+        unsafe { read(from) }
     }
     #[inline(always)]
     unsafe fn store_words(self, value: __m256i, to: *mut u32) {
         // SAFETY: the token proves the feature; the caller vouches for `LANES` words.
-        unsafe { _mm256_storeu_si256(to.cast(), value) }
+        unsafe { write(value, to) }
     }
     #[inline(always)]
     fn zero_words(self) -> __m256i {
@@ -246,7 +246,7 @@ impl Simd for Avx2 {
                 _mm256_castsi256_si128(words),
                 _mm256_extracti128_si256::<1>(words),
             );
-            _mm_storeu_si128(to.as_mut_ptr().cast(), narrow);
+            write(narrow, to.as_mut_ptr());
         }
     }
     #[inline(always)]
@@ -275,7 +275,7 @@ impl Simd for Avx2 {
     fn load_f16(self, from: &[u16]) -> __m256 {
         assert!(from.len() >= LANES);
         // SAFETY: the token proves the feature; the length was checked.
-        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())) }
+        unsafe { _mm256_cvtph_ps(read(from.as_ptr())) }
     }
 
     #[inline(always)]
@@ -291,7 +291,7 @@ impl Simd for Avx2 {
             let zero = _mm256_setzero_si256();
             let mut rows = [zero; LANES];
             for (row, value) in rows.iter_mut().enumerate() {
-                *value = _mm256_loadu_si256(from.add(row * from_stride).cast());
+                *value = read(from.wrapping_add(row.wrapping_mul(from_stride)));
             }
             let mut pairs = [zero; LANES];
             for half in 0..4 {
@@ -312,8 +312,8 @@ impl Simd for Avx2 {
                 let (a, b) = (quads[column], quads[4 + column]);
                 let low = _mm256_permute2x128_si256::<0x20>(a, b);
                 let high = _mm256_permute2x128_si256::<0x31>(a, b);
-                _mm256_storeu_si256(to.add(column * to_stride).cast(), low);
-                _mm256_storeu_si256(to.add((column + 4) * to_stride).cast(), high);
+                write(low, to.wrapping_add(column.wrapping_mul(to_stride)));
+                write(high, to.wrapping_add((column + 4).wrapping_mul(to_stride)));
             }
         }
     }

@@ -9,8 +9,8 @@
 
 use std::arch::x86_64::*;
 
-use super::Simd;
 use super::table::kernel_table;
+use super::{Simd, read, write};
 
 /// Proof that the machine has the features named in [`kernel_table`]'s use below.
 #[derive(Clone, Copy)]
@@ -46,7 +46,7 @@ impl Simd for Avx512 {
     fn load(self, from: &[f32]) -> __m512 {
         assert!(from.len() >= LANES);
         // SAFETY: the token proves the feature; the length was checked.
-        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+        unsafe { read(from.as_ptr()) }
     }
     #[inline(always)]
     fn load_part(self, from: &[f32]) -> __m512 {
@@ -57,7 +57,7 @@ impl Simd for Avx512 {
     fn store(self, value: __m512, to: &mut [f32]) {
         assert!(to.len() >= LANES);
         // SAFETY: the token proves the feature; the length was checked.
-        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), value) }
+        unsafe { write(value, to.as_mut_ptr()) }
     }
     #[inline(always)]
     fn store_part(self, value: __m512, to: &mut [f32]) {
@@ -145,12 +145,12 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn load_words(self, from: *const u32) -> __m512i {
         // SAFETY: the token proves the feature; the caller vouches for `LANES` words.
-        unsafe { _mm512_loadu_si512(from.cast()) }
+        unsafe { read(from) }
     }
     #[inline(always)]
     unsafe fn store_words(self, value: __m512i, to: *mut u32) {
         // SAFETY: the token proves the feature; the caller vouches for `LANES` words.
-        unsafe { _mm512_storeu_si512(to.cast(), value) }
+        unsafe { write(value, to) }
     }
     #[inline(always)]
     fn zero_words(self) -> __m512i {
@@ -199,7 +199,7 @@ impl Simd for Avx512 {
         // SAFETY: the token proves the feature; the length was checked; both types are 32 bytes of bits.
         unsafe {
             let narrow = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value));
-            _mm256_storeu_si256(to.as_mut_ptr().cast(), narrow);
+            write(narrow, to.as_mut_ptr());
         }
     }
     #[inline(always)]
@@ -220,14 +220,14 @@ impl Simd for Avx512 {
         // SAFETY: the token proves the feature; the length was checked.
         unsafe {
             let whole = _mm512_add_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(offset));
-            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(whole));
+            write(_mm512_cvtepi32_epi8(whole), to.as_mut_ptr());
         }
     }
     #[inline(always)]
     fn load_f16(self, from: &[u16]) -> __m512 {
         assert!(from.len() >= LANES);
         // SAFETY: the token proves the feature; the length was checked.
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
+        unsafe { _mm512_cvtph_ps(read(from.as_ptr())) }
     }
 
     #[inline(always)]
@@ -243,7 +243,7 @@ impl Simd for Avx512 {
             let zero = _mm512_setzero_si512();
             let mut rows = [zero; LANES];
             for (row, value) in rows.iter_mut().enumerate() {
-                *value = _mm512_loadu_si512(from.add(row * from_stride).cast());
+                *value = read(from.wrapping_add(row.wrapping_mul(from_stride)));
             }
             // Four rounds: 32-bit pairs, 64-bit pairs, then quarters of the register twice.
             let mut pairs = [zero; LANES];
@@ -279,7 +279,10 @@ impl Simd for Avx512 {
                     _mm512_shuffle_i32x4::<0b11_01_11_01>(odd_low, odd_high),
                 ];
                 for (group, value) in columns.into_iter().enumerate() {
-                    _mm512_storeu_si512(to.add((4 * group + column) * to_stride).cast(), value);
+                    write(
+                        value,
+                        to.wrapping_add((4 * group + column).wrapping_mul(to_stride)),
+                    );
                 }
             }
         }

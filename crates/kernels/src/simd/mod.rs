@@ -107,3 +107,30 @@ pub(crate) const MAX_PANEL_VECTORS: usize = 4;
 pub(crate) const MAX_TILE_ROWS: usize = 6;
 /// Widest panel of any instruction set, in words.
 pub(crate) const MAX_PANEL_WIDTH: usize = 64;
+
+/// A value at any address.
+#[repr(C, packed)]
+struct Unaligned<T>(T);
+
+/// Reads a vector from any address.
+///
+/// Not `ptr::read_unaligned`, nor the intrinsics that call it: with debug assertions it checks its argument at
+/// every call, which makes the innermost loops three times slower in the builds that run the tests.
+///
+/// # Safety
+/// `size_of::<T>()` bytes must be readable at `from` and be a valid `T`.
+#[inline(always)]
+unsafe fn read<T: Copy, U>(from: *const U) -> T {
+    // SAFETY: the caller vouches for the bytes; a packed struct has no alignment.
+    unsafe { (*from.cast::<Unaligned<T>>()).0 }
+}
+
+/// Writes a vector to any address.
+///
+/// # Safety
+/// `size_of::<T>()` bytes must be writable at `to`.
+#[inline(always)]
+unsafe fn write<T: Copy, U>(value: T, to: *mut U) {
+    // SAFETY: the caller vouches for the bytes; a packed struct has no alignment.
+    unsafe { (*to.cast::<Unaligned<T>>()).0 = value };
+}

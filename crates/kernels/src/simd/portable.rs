@@ -7,8 +7,8 @@
 
 use half::{bf16, f16};
 
-use super::Simd;
 use super::table::kernel_table;
+use super::{Simd, read, write};
 
 /// Needs no proof: every machine runs plain Rust.
 #[derive(Clone, Copy)]
@@ -130,12 +130,12 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn load_words(self, from: *const u32) -> Self::W {
         // SAFETY: the caller vouches for `LANES` words.
-        unsafe { from.cast::<Self::W>().read_unaligned() }
+        unsafe { read(from) }
     }
     #[inline(always)]
     unsafe fn store_words(self, value: Self::W, to: *mut u32) {
         // SAFETY: the caller vouches for `LANES` words.
-        unsafe { to.cast::<Self::W>().write_unaligned(value) }
+        unsafe { write(value, to) }
     }
     #[inline(always)]
     fn zero_words(self) -> Self::W {
