@@ -27,6 +27,7 @@ pub mod norm;
 mod pack;
 pub mod parallel;
 pub mod peak;
+mod pool;
 pub mod rope;
 pub mod rows;
 pub mod scalar;

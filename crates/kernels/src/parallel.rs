@@ -6,42 +6,33 @@
 
 #![expect(unsafe_code, reason = "threads write disjoint rows of one buffer")]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
+use crate::pool;
 use crate::rows::RowsMut;
 
-/// Estimated duration below which a region stays on the caller's thread, in nanoseconds.
-pub const MIN_PARALLEL_NANOS: u64 = 50_000;
+/// Estimated duration below which a region stays on the caller's thread, in nanoseconds. Handing work to a
+/// thread that is looking out for it takes one or two microseconds.
+pub const MIN_PARALLEL_NANOS: u64 = 10_000;
 
-/// Number of threads that take part in a region, the caller's included.
+/// Number of threads that take part in a region, the caller's included: as many as rayon is set to use.
 pub fn num_threads() -> usize {
     rayon::current_num_threads()
 }
 
 /// Runs `job(0)`, …, `job(num_jobs - 1)`, each exactly once, on several threads when the whole is estimated
 /// to take longer than [`MIN_PARALLEL_NANOS`] on one.
+///
+/// A region inside another, or beside one of another thread, runs on its caller's thread alone.
+///
+/// # Panics
+/// If a job does.
 pub fn for_each(num_jobs: usize, estimated_nanos: u64, job: impl Fn(usize) + Sync) {
-    let threads = num_threads().min(num_jobs);
-    if threads <= 1 || estimated_nanos < MIN_PARALLEL_NANOS {
-        (0..num_jobs).for_each(job);
-        return;
+    if num_jobs > 1 && estimated_nanos >= MIN_PARALLEL_NANOS {
+        let threads = num_threads().min(num_jobs);
+        if threads > 1 && pool::try_run(threads, num_jobs, &job) {
+            return;
+        }
     }
-    let next = AtomicUsize::new(0);
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= num_jobs {
-                break;
-            }
-            job(index);
-        }
-    };
-    rayon::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(|_| work());
-        }
-        work();
-    });
+    (0..num_jobs).for_each(job);
 }
 
 /// A pointer into a buffer that several jobs write at different places.
@@ -86,6 +77,8 @@ pub(crate) fn for_each_row(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -100,6 +93,38 @@ mod tests {
                     .iter()
                     .all(|count| count.load(Ordering::Relaxed) == 1)
             );
+        }
+    }
+
+    #[test]
+    fn many_short_regions_from_several_threads_lose_no_job() {
+        let total = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        for_each(7, u64::MAX, |_| {
+                            total.fetch_add(1, Ordering::Relaxed);
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(total.load(Ordering::Relaxed), 3 * 2000 * 7);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        for _ in 0..20 {
+            let result = std::panic::catch_unwind(|| {
+                for_each(64, u64::MAX, |index| assert_ne!(index, 40, "wanted"));
+            });
+            assert!(result.is_err());
+            let count = AtomicUsize::new(0);
+            for_each(64, u64::MAX, |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(count.load(Ordering::Relaxed), 64);
         }
     }
 
