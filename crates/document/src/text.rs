@@ -137,6 +137,54 @@ impl PageText {
     }
 }
 
+impl PageText {
+    /// The words as a full-text index wants them: [`Self::plain`] with typographic ligatures
+    /// spelled out, and after a word that is hyphenated at the end of a line the whole word too
+    /// ("ques- tions questions"), since only a dictionary could tell "ques-tions" from
+    /// "question-answering".
+    pub fn searchable(&self) -> String {
+        let mut out = String::with_capacity(self.words.iter().map(|w| w.text.len() + 1).sum());
+        let mut last: Option<&Word> = None;
+        for word in &self.words {
+            if let Some(last) = last {
+                out.push(if last.line == word.line { ' ' } else { '\n' });
+            }
+            spell_out(&word.text, &mut out);
+            if let Some(start) = last.and_then(|last| hyphenated(last, word)) {
+                out.push(' ');
+                spell_out(start, &mut out);
+                spell_out(&word.text, &mut out);
+            }
+            last = Some(word);
+        }
+        out
+    }
+}
+
+/// The start of a word that goes on as `next` on the next line, without its hyphen.
+fn hyphenated<'a>(word: &'a Word, next: &Word) -> Option<&'a str> {
+    let start = word.text.strip_suffix(['-', '\u{2010}'])?;
+    let goes_on = word.line + 1 == next.line
+        && start.ends_with(char::is_alphabetic)
+        && next.text.starts_with(char::is_lowercase);
+    goes_on.then_some(start)
+}
+
+/// Appends text with the Latin ligatures U+FB00 to U+FB06 as letters.
+fn spell_out(text: &str, out: &mut String) {
+    for c in text.chars() {
+        match c {
+            '\u{fb00}' => out.push_str("ff"),
+            '\u{fb01}' => out.push_str("fi"),
+            '\u{fb02}' => out.push_str("fl"),
+            '\u{fb03}' => out.push_str("ffi"),
+            '\u{fb04}' => out.push_str("ffl"),
+            '\u{fb05}' | '\u{fb06}' => out.push_str("st"),
+            c => out.push(c),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +212,27 @@ mod tests {
         assert_eq!(text.plain(), "a b\nc\n\nd");
         assert!(text.has_text());
         assert_eq!(PageText::default().plain(), "");
+    }
+
+    #[test]
+    fn searchable_text_spells_ligatures_out_and_joins_hyphenated_words() {
+        let text = PageText {
+            words: vec![
+                word("e\u{fb03}cient", 0, 0),
+                word("ques-", 0, 0),
+                word("tions", 1, 0),
+                word("A-", 1, 0),
+                word("B", 2, 0),
+                word("-", 2, 0),
+                word("c", 3, 0),
+            ],
+            layer: TextLayer::Complete,
+        };
+        assert_eq!(
+            text.searchable(),
+            "efficient ques-\ntions questions A-\nB -\nc"
+        );
+        assert_eq!(PageText::default().searchable(), "");
     }
 
     #[test]

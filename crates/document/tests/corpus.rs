@@ -149,7 +149,7 @@ fn words_find_the_right_page_for_four_of_five_questions() {
         let name = format!("pdf/{}", path.file_name().unwrap().to_string_lossy());
         for number in 1..=document.num_pages() {
             names.push((name.clone(), number as u64));
-            texts.push(document.page_text(number).unwrap().plain());
+            texts.push(document.page_text(number).unwrap().searchable());
         }
     }
     let bm25 = Bm25::new(&texts);
