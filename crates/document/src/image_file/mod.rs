@@ -2,7 +2,7 @@
 //! RGB, eight bits, alpha composited on white, the camera's orientation applied.
 //!
 //! PNG, JPEG, WebP, GIF and BMP go through the `image` crate, TIFF through the `tiff` crate
-//! ([`tiff`]), which knows more colour models and several pages. Sizes are checked against
+//! (`tiff`), which knows more colour models and several pages. Sizes are checked against
 //! [`Limits`] from the header, before anything is allocated for pixels. JPEG differs from
 //! libjpeg-turbo by up to 4 levels where chroma is subsampled.
 //!

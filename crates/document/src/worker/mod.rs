@@ -1,10 +1,10 @@
 //! PDFs in a process of their own.
 //!
-//! The parent ([`client`]) starts a [`WorkerCommand`], whose program does nothing but call
-//! [`serve`] on its standard input and output. The two speak a small protocol ([`protocol`]): the
+//! The parent (`client`) starts a [`WorkerCommand`], whose program does nothing but call
+//! [`serve`] on its standard input and output. The two speak a small protocol (`protocol`): the
 //! parent sends limits, a password and the file's bytes, the worker answers with the number of
 //! pages, and then with the pixels and words of each page asked for. The worker opens no file. It
-//! lowers its own resource limits ([`confine`]) before it looks at the first byte of the file; the
+//! lowers its own resource limits (`confine`) before it looks at the first byte of the file; the
 //! parent keeps the wall clock and kills it when a request takes too long.
 //!
 //! Limits: on systems without `RLIMIT_AS` (Windows, in effect macOS) memory is not bounded, only
@@ -12,6 +12,7 @@
 
 pub(crate) mod client;
 mod confine;
+mod process;
 pub(crate) mod protocol;
 
 use std::ffi::OsString;
