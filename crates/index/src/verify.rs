@@ -280,7 +280,7 @@ impl Report<'_> {
             match read() {
                 Ok((_, _, None)) => {}
                 Ok((path, number, Some(fault))) => {
-                    faults.push((Some((path, Some(number))), fault.to_owned()))
+                    faults.push((Some((path, Some(number))), fault.to_owned()));
                 }
                 Err(error) => faults.push((None, format!("page {id} cannot be read: {error}"))),
             }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::catalog::{Catalog, write};
+use crate::catalog::{BUSY_TIMEOUT, Catalog, write};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::format;
@@ -361,10 +362,22 @@ impl Writer {
         self.store.reclaim(&extents)?;
         let failed = || self.catalog.failed("compact");
         self.connection.execute_batch("VACUUM").map_err(failed())?;
-        // A reader in the middle of a question keeps the log from being emptied; that is no failure.
+        // A reader in the middle of a question keeps the log from being emptied; that is no failure, and
+        // nothing to wait for.
         self.connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .busy_timeout(Duration::ZERO)
             .map_err(failed())?;
+        let emptied = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.connection
+            .busy_timeout(BUSY_TIMEOUT)
+            .map_err(failed())?;
+        if let Err(error) = emptied
+            && error.sqlite_error_code() != Some(rusqlite::ErrorCode::DatabaseBusy)
+        {
+            return Err(failed()(error));
+        }
         let after = index.stats()?;
         Ok(Compaction {
             bytes_before: before.total_bytes,

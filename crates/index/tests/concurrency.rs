@@ -1,4 +1,9 @@
 //! Many searches while one writer adds, replaces, removes and compacts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that fails should stop and say why"
+)]
 
 mod support;
 
@@ -52,17 +57,21 @@ fn searches_see_each_document_whole_while_it_changes() {
         for step in 1..60u64 {
             let path = format!("/{}.pdf", step % 4);
             match step % 10 {
-                3 => drop(writer.remove(&[&path]).unwrap()),
-                6 => drop(writer.compact().unwrap()),
+                3 => {
+                    writer.remove(&[&path]).unwrap();
+                }
+                6 => {
+                    writer.compact().unwrap();
+                }
                 8 => {
                     let mut pending = writer.begin_document(&document(&path, step)).unwrap();
                     pending.append_page(&page(step, 1)).unwrap();
                 }
-                _ => drop(
+                _ => {
                     writer
                         .add_document(&document(&path, step), &pages(step, PAGES))
-                        .unwrap(),
-                ),
+                        .unwrap();
+                }
             }
         }
         finished.store(true, Ordering::Release);

@@ -1,4 +1,9 @@
 //! Power cuts at every operation, and a full disk at every byte.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that fails should stop and say why"
+)]
 
 mod support;
 
@@ -14,18 +19,14 @@ type Step = fn(&mut Writer);
 /// Each step commits once at most (compaction twice, to the same content).
 const STEPS: &[Step] = &[
     |writer| {
-        drop(
-            writer
-                .add_document(&document("/a.pdf", 1), &pages(1, 3))
-                .unwrap(),
-        )
+        writer
+            .add_document(&document("/a.pdf", 1), &pages(1, 3))
+            .unwrap();
     },
     |writer| {
-        drop(
-            writer
-                .add_document(&document("/b.pdf", 2), &pages(2, 2))
-                .unwrap(),
-        )
+        writer
+            .add_document(&document("/b.pdf", 2), &pages(2, 2))
+            .unwrap();
     },
     |writer| {
         // Given up half-way: what it wrote is written over by the next step.
@@ -34,36 +35,34 @@ const STEPS: &[Step] = &[
         pending.append_page(&page(3, 2)).unwrap();
     },
     |writer| {
-        drop(
-            writer
-                .add_document(&document("/a.pdf", 4), &pages(4, 6))
-                .unwrap(),
-        )
+        writer
+            .add_document(&document("/a.pdf", 4), &pages(4, 6))
+            .unwrap();
     },
     |writer| {
-        drop(
-            writer
-                .copy_document("/a.pdf", &document("/d.pdf", 4))
-                .unwrap(),
-        )
+        writer
+            .copy_document("/a.pdf", &document("/d.pdf", 4))
+            .unwrap();
     },
     |writer| writer.mark_moved("/b.pdf", "/e.pdf").unwrap(),
-    |writer| drop(writer.remove(&["/a.pdf"]).unwrap()),
     |writer| {
-        drop(
-            writer
-                .add_document(&document("/f.pdf", 5), &pages(5, 2))
-                .unwrap(),
-        )
+        writer.remove(&["/a.pdf"]).unwrap();
     },
-    |writer| drop(writer.remove(&["/f.pdf"]).unwrap()),
-    |writer| drop(writer.compact().unwrap()),
     |writer| {
-        drop(
-            writer
-                .add_document(&document("/g.pdf", 6), &pages(6, 3))
-                .unwrap(),
-        )
+        writer
+            .add_document(&document("/f.pdf", 5), &pages(5, 2))
+            .unwrap();
+    },
+    |writer| {
+        writer.remove(&["/f.pdf"]).unwrap();
+    },
+    |writer| {
+        writer.compact().unwrap();
+    },
+    |writer| {
+        writer
+            .add_document(&document("/g.pdf", 6), &pages(6, 3))
+            .unwrap();
     },
 ];
 

@@ -1,4 +1,9 @@
 //! Damaged, cut and hostile files: an error that names the file, never a panic or a wrong answer.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that fails should stop and say why"
+)]
 
 mod support;
 
@@ -179,7 +184,7 @@ fn a_flipped_byte_of_the_catalogue_is_found_or_harmless() {
         match Index::open(copy.path()).and_then(|index| Ok((index.verify()?, index))) {
             // Free space, and the counters of SQLite that no content hangs on.
             Ok((problems, index)) if problems.is_empty() => {
-                assert_eq!(see(&index), sound, "byte {at}")
+                assert_eq!(see(&index), sound, "byte {at}");
             }
             Ok(_) => found += 1,
             Err(error) => {
@@ -226,44 +231,41 @@ fn a_catalogue_cut_anywhere_is_an_error_that_names_it() {
 fn hostile_values_in_the_catalogue_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     index_in(dir.path());
-    for (sql, found_by_verify) in [
-        ("UPDATE state SET settings = '[1'", true),
-        ("UPDATE state SET settings = '{\"dim\": -1}'", true),
-        ("UPDATE documents SET metadata = '[]'", true),
-        ("UPDATE documents SET metadata = '{\"a\":'", true),
-        ("UPDATE documents SET size_bytes = -5", true),
-        ("UPDATE documents SET title = 'other'", true),
-        ("UPDATE pages SET segment = -1", true),
-        ("UPDATE pages SET segment = 9000000000000000000", true),
-        ("UPDATE pages SET byte_offset = 9223372036854775807", true),
-        ("UPDATE pages SET byte_offset = -64", true),
-        ("UPDATE pages SET byte_offset = 65", true),
-        ("UPDATE pages SET byte_offset = 0", true),
-        ("UPDATE pages SET byte_offset = NULL", true),
-        ("UPDATE pages SET num_rows = 4294967295", true),
-        ("UPDATE pages SET num_rows = 4294967296", true),
-        ("UPDATE pages SET num_rows = 0", true),
-        ("UPDATE pages SET rows_hash = x'00'", true),
-        ("UPDATE pages SET rows_hash = zeroblob(32)", true),
-        ("UPDATE pages SET number = number + 1000", true),
-        ("UPDATE pages SET num_words = 3", true),
-        ("UPDATE page_contents SET words = x'01ffffffff0f'", true),
-        ("UPDATE page_contents SET words = x'02'", true),
-        ("UPDATE page_contents SET text = 'nothing'", true),
-        ("UPDATE page_contents SET geometry = NULL", true),
-        ("DELETE FROM page_contents", true),
-        ("DELETE FROM page_search", true),
-        (
-            "INSERT INTO page_search (rowid, body, names) VALUES (99, 'ghost', '')",
-            true,
-        ),
-        ("DELETE FROM segments", true),
-        ("UPDATE segments SET num_bytes = -1", true),
-        ("UPDATE segments SET num_bytes = 100000000", true),
-        ("UPDATE segments SET dim = 3", true),
-        ("DELETE FROM state", true),
-        ("DROP TABLE documents", true),
-        ("DROP TABLE page_search", true),
+    for sql in [
+        "UPDATE state SET settings = '[1'",
+        "UPDATE state SET settings = '{\"dim\": -1}'",
+        "UPDATE documents SET metadata = '[]'",
+        "UPDATE documents SET metadata = '{\"a\":'",
+        "UPDATE documents SET size_bytes = -5",
+        "UPDATE documents SET title = 'other'",
+        "UPDATE pages SET segment = -1",
+        "UPDATE pages SET segment = 9000000000000000000",
+        "UPDATE pages SET byte_offset = 9223372036854775807",
+        "UPDATE pages SET byte_offset = -64",
+        "UPDATE pages SET byte_offset = 65",
+        "UPDATE pages SET byte_offset = 0",
+        "UPDATE pages SET byte_offset = NULL",
+        "UPDATE pages SET num_rows = 4294967295",
+        "UPDATE pages SET num_rows = 4294967296",
+        "UPDATE pages SET num_rows = 0",
+        "UPDATE pages SET rows_hash = x'00'",
+        "UPDATE pages SET rows_hash = zeroblob(32)",
+        "UPDATE pages SET number = number + 1000",
+        "UPDATE pages SET num_words = 3",
+        "UPDATE page_contents SET words = x'01ffffffff0f'",
+        "UPDATE page_contents SET words = x'02'",
+        "UPDATE page_contents SET text = 'nothing'",
+        "UPDATE page_contents SET geometry = NULL",
+        "DELETE FROM page_contents",
+        "DELETE FROM page_search",
+        "INSERT INTO page_search (rowid, body, names) VALUES (99, 'ghost', '')",
+        "DELETE FROM segments",
+        "UPDATE segments SET num_bytes = -1",
+        "UPDATE segments SET num_bytes = 100000000",
+        "UPDATE segments SET dim = 3",
+        "DELETE FROM state",
+        "DROP TABLE documents",
+        "DROP TABLE page_search",
     ] {
         let copy = tempfile::tempdir().unwrap();
         copy_folder(dir.path(), copy.path());
@@ -298,9 +300,7 @@ fn hostile_values_in_the_catalogue_are_refused() {
             drop(index.rows(page));
         }
         match index.verify() {
-            Ok(problems) => {
-                assert_eq!(!problems.is_empty(), found_by_verify, "{sql}: {problems:?}")
-            }
+            Ok(problems) => assert!(!problems.is_empty(), "{sql}"),
             Err(error) => assert!(
                 error.to_string().contains("catalog.sqlite"),
                 "{sql}: {error}"

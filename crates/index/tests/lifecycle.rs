@@ -1,4 +1,9 @@
 //! Creating, adding, replacing, moving, removing, compacting, and who may do so.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that fails should stop and say why"
+)]
 
 mod support;
 

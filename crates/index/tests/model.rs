@@ -1,4 +1,9 @@
 //! Random sequences of operations against a model that is a map.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that fails should stop and say why"
+)]
 
 mod support;
 
@@ -176,7 +181,7 @@ proptest! {
                     model.retain(|_, content| 2000 + *content != year);
                     prop_assert_eq!(removed.documents as usize, before - model.len());
                 }
-                Operation::Compact => drop(writer.compact().unwrap()),
+                Operation::Compact => { writer.compact().unwrap(); },
                 Operation::Reopen => {
                     drop(writer);
                     writer = open();

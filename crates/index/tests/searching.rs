@@ -1,4 +1,9 @@
 //! What is found, and in which order.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that fails should stop and say why"
+)]
 
 mod support;
 

@@ -1,4 +1,9 @@
 //! The laws of `VectorStore`, run on every store.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that fails should stop and say why"
+)]
 
 mod support;
 

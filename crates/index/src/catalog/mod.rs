@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 /// The name of the catalogue file; SQLite's side files begin with it.
 pub(crate) const FILE_NAME: &str = "catalog.sqlite";
 /// How long one operation waits for another process that is recovering or merging the log.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection for reading.
 #[derive(Debug)]

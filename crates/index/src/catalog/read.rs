@@ -296,6 +296,10 @@ impl Catalog {
     }
 
     /// The geometry of a page's rows.
+    #[expect(
+        clippy::option_option,
+        reason = "no such page, a page without, a page with"
+    )]
     pub(crate) fn geometry(
         &self,
         connection: &Connection,
@@ -312,6 +316,10 @@ impl Catalog {
     }
 
     /// Where the rows of a page are: `None` for an unknown page, `Some(None)` for one without rows.
+    #[expect(
+        clippy::option_option,
+        reason = "no such page, a page without, a page with"
+    )]
     pub(crate) fn page_location(
         &self,
         connection: &Connection,

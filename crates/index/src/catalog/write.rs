@@ -200,6 +200,7 @@ pub(crate) fn remove_document(
     connection: &Connection,
     path: &str,
 ) -> rusqlite::Result<Option<u32>> {
+    const PAGES: &str = "(SELECT id FROM pages WHERE document_id = ?1)";
     let id: Option<i64> = connection
         .query_row(
             "SELECT id FROM documents WHERE path = ?1",
@@ -208,7 +209,6 @@ pub(crate) fn remove_document(
         )
         .optional()?;
     let Some(id) = id else { return Ok(None) };
-    const PAGES: &str = "(SELECT id FROM pages WHERE document_id = ?1)";
     connection.execute(
         &format!("DELETE FROM page_search WHERE rowid IN {PAGES}"),
         params![id],

@@ -1,5 +1,9 @@
 //! What the tests of an index share: made-up pages, and the definition of MaxSim.
-#![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "every test file uses a part of it, and stops where something is wrong"
+)]
 
 pub(crate) mod simulated;
 
@@ -226,7 +230,7 @@ pub(crate) fn fill_fixture(writer: &mut colibri_index::Writer) {
     let mut text_only = page(4, 1);
     text_only.rows = None;
     text_only.geometry = None;
-    text_only.text = "Größe naïve 売上高 21,015,324 late-interaction retrie-\nval".to_owned();
+    text_only.text = String::from("Größe naïve 売上高 21,015,324 late-interaction retrie-\nval");
     writer
         .add_document(&document("/notes/c.pdf", 4), &[text_only])
         .unwrap();

@@ -204,13 +204,13 @@ impl Storage for Disk {
 
     fn open(&self, path: &Path, new: bool) -> io::Result<Box<dyn StorageFile>> {
         self.before("open", path);
-        let file = FileSystem.open(path, new)?;
+        let real = FileSystem.open(path, new)?;
         let mut state = self.state.lock().unwrap();
         state.files.entry(path.to_owned()).or_default();
         Ok(Box::new(File {
             disk: self.clone(),
             path: path.to_owned(),
-            file,
+            real,
         }))
     }
 
@@ -244,7 +244,7 @@ impl Storage for Disk {
 struct File {
     disk: Disk,
     path: PathBuf,
-    file: Box<dyn StorageFile>,
+    real: Box<dyn StorageFile>,
 }
 
 impl File {
@@ -261,14 +261,14 @@ impl File {
 
 impl StorageFile for File {
     fn num_bytes(&self) -> io::Result<u64> {
-        self.file.num_bytes()
+        self.real.num_bytes()
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.before("write", &self.path);
         let space = self.disk.state.lock().unwrap().space;
         let fits = space.map_or(bytes.len(), |space| bytes.len().min(space as usize));
-        self.file.write_at(offset, &bytes[..fits])?;
+        self.real.write_at(offset, &bytes[..fits])?;
         self.remember(Change::Write {
             offset,
             bytes: bytes[..fits].to_vec(),
@@ -285,7 +285,7 @@ impl StorageFile for File {
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.disk.before("truncate", &self.path);
-        self.file.truncate(len)?;
+        self.real.truncate(len)?;
         self.remember(Change::Truncate(len));
         Ok(())
     }
