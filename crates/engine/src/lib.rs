@@ -1,3 +1,24 @@
-//! The product without a face: checkpoints, ingest, retrieval, answers.
+//! The product without a face: documents in, ranked pages and cited answers out.
+//!
+//! [`checkpoints`] finds and loads the models, [`ingest`] fills an index, [`retrieve`] finds pages,
+//! [`answer`] reads them and replies. Everything reports through plain event values that a terminal, a
+//! JSON line or a server can show; nothing here prints.
 
+pub mod answer;
+pub mod chat;
+pub mod checkpoints;
+mod error;
+mod geometry;
 pub mod hub;
+pub mod ingest;
+pub mod memory;
+pub mod on_the_fly;
+pub mod picture;
+mod regions;
+pub mod retrieve;
+
+pub use colibri_document as document;
+pub use colibri_index as index;
+pub use colibri_models::{generate, processor};
+pub use error::{Error, Result, chain};
+pub use geometry::Region;

@@ -54,7 +54,9 @@ pub enum Error {
         found: String,
     },
     /// The number of visual tokens and of `<image>` ids differ.
-    #[error("the prompt holds {ids} image tokens, the images give {visual} visual tokens; the processor settings do not fit the model")]
+    #[error(
+        "the prompt holds {ids} image tokens, the images give {visual} visual tokens; the processor settings do not fit the model"
+    )]
     ImageTokens {
         /// `<image>` ids in the prompt.
         ids: usize,
@@ -62,7 +64,9 @@ pub enum Error {
         visual: usize,
     },
     /// A prompt leaves no room for an answer.
-    #[error("the prompt has {prompt} tokens, the model takes {limit}; use fewer pages or a smaller `--detail`")]
+    #[error(
+        "the prompt has {prompt} tokens, the model takes {limit}; use fewer pages or a smaller `--detail`"
+    )]
     PromptTooLong {
         /// Tokens of the prompt.
         prompt: usize,
@@ -70,7 +74,9 @@ pub enum Error {
         limit: usize,
     },
     /// A row came out as zero or not finite: the weights are damaged or do not belong together.
-    #[error("row {row} of the embedding is not a direction (its length is {length}); the weights are damaged or do not fit together")]
+    #[error(
+        "row {row} of the embedding is not a direction (its length is {length}); the weights are damaged or do not fit together"
+    )]
     DegenerateRow {
         /// Index of the row.
         row: usize,

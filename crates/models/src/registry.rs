@@ -66,7 +66,12 @@ pub struct LoadOptions {
 impl LoadOptions {
     /// Defaults for a placement.
     pub fn new(placement: Placement) -> Self {
-        Self { placement, prompt_version: None, tiles: TileOptions::default(), merge_adapter: false }
+        Self {
+            placement,
+            prompt_version: None,
+            tiles: TileOptions::default(),
+            merge_adapter: false,
+        }
     }
 }
 
@@ -77,15 +82,24 @@ impl LoadOptions {
 pub fn inspect(folder: &Path) -> Result<Kind> {
     if AdapterConfig::is_adapter(folder) {
         let config = AdapterConfig::load(folder)?;
-        let base = config.base_model_name_or_path.ok_or_else(|| Error::Config {
-            path: folder.join("adapter_config.json"),
-            reason: "`base_model_name_or_path` is missing, so the base is unknown".to_owned(),
-        })?;
-        return Ok(Kind::Adapter { base, revision: config.revision });
+        let base = config
+            .base_model_name_or_path
+            .ok_or_else(|| Error::Config {
+                path: folder.join("adapter_config.json"),
+                reason: "`base_model_name_or_path` is missing, so the base is unknown".to_owned(),
+            })?;
+        return Ok(Kind::Adapter {
+            base,
+            revision: config.revision,
+        });
     }
     load_config(folder)?;
     let store = WeightStore::open_folder(folder)?;
-    Ok(if store.contains("linear.weight") { Kind::Retriever } else { Kind::Generator })
+    Ok(if store.contains("linear.weight") {
+        Kind::Retriever
+    } else {
+        Kind::Generator
+    })
 }
 
 fn load_config(folder: &Path) -> Result<idefics3::Config> {
@@ -96,7 +110,10 @@ fn load_config(folder: &Path) -> Result<idefics3::Config> {
             path: folder.join("config.json"),
             reason: format!(
                 "`model_type` {} is not implemented (idefics3 and smolvlm are)",
-                other.map_or_else(|| "is missing, which".to_owned(), |name| format!("`{name}`"))
+                other.map_or_else(
+                    || "is missing, which".to_owned(),
+                    |name| format!("`{name}`")
+                )
             ),
         }),
     }
@@ -105,7 +122,10 @@ fn load_config(folder: &Path) -> Result<idefics3::Config> {
 fn weights(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Weights> {
     let store = Arc::new(WeightStore::open_folder(checkpoint.base_folder())?);
     let adapter = match &checkpoint.base {
-        Some(_) => Some(Arc::new(Adapter::open(&checkpoint.folder, options.merge_adapter)?)),
+        Some(_) => Some(Arc::new(Adapter::open(
+            &checkpoint.folder,
+            options.merge_adapter,
+        )?)),
         None => None,
     };
     Ok(Weights::new(store, options.placement.clone()).with_adapter(adapter))
@@ -115,7 +135,10 @@ fn weights(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Weights> {
 ///
 /// # Errors
 /// When the checkpoint is of another kind or its files are damaged.
-pub fn load_retriever(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Box<dyn Retriever>> {
+pub fn load_retriever(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+) -> Result<Box<dyn Retriever>> {
     let base = checkpoint.base_folder();
     let config = load_config(base)?;
     let weights = weights(checkpoint, options)?;
@@ -126,14 +149,19 @@ pub fn load_retriever(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<
             found: "a generator".to_owned(),
         });
     }
-    Ok(Box::new(ColIdefics3::load(&config, &weights, checkpoint, options)?))
+    Ok(Box::new(ColIdefics3::load(
+        &config, &weights, checkpoint, options,
+    )?))
 }
 
 /// Loads a generator.
 ///
 /// # Errors
 /// When the checkpoint is of another kind or its files are damaged.
-pub fn load_generator(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Box<dyn Generator>> {
+pub fn load_generator(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+) -> Result<Box<dyn Generator>> {
     let folder = &checkpoint.folder;
     if AdapterConfig::is_adapter(folder) {
         return Err(Error::Kind {
@@ -151,5 +179,7 @@ pub fn load_generator(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<
             found: "a retriever without an output head".to_owned(),
         });
     }
-    Ok(Box::new(Idefics3Generator::load(&config, &weights, checkpoint, options)?))
+    Ok(Box::new(Idefics3Generator::load(
+        &config, &weights, checkpoint, options,
+    )?))
 }

@@ -18,7 +18,10 @@ use colibri_models::{
     retrievers::{ColIdefics3, Retriever, Rows},
     vlm::idefics3::Config,
 };
-use colibri_nn::{Weights, weights::{Adapter, WeightStore}};
+use colibri_nn::{
+    Weights,
+    weights::{Adapter, WeightStore},
+};
 use colibri_testkit::golden::{Case, CaseContent, cosine, expand, relative_l2};
 use image::RgbImage;
 
@@ -34,14 +37,23 @@ fn golden() -> PathBuf {
 fn checkpoint(case: &Case) -> Checkpoint {
     let folder = |name: &str| golden().join("checkpoints").join(name);
     match &case.adapter {
-        Some(adapter) => Checkpoint { folder: folder(adapter), base: Some(folder(&case.checkpoint)) },
-        None => Checkpoint { folder: folder(&case.checkpoint), base: None },
+        Some(adapter) => Checkpoint {
+            folder: folder(adapter),
+            base: Some(folder(&case.checkpoint)),
+        },
+        None => Checkpoint {
+            folder: folder(&case.checkpoint),
+            base: None,
+        },
     }
 }
 
 fn weights(checkpoint: &Checkpoint, options: &LoadOptions) -> Weights {
     let store = WeightStore::open_folder(checkpoint.base_folder()).unwrap();
-    let adapter = checkpoint.base.as_ref().map(|_| Adapter::open(&checkpoint.folder, options.merge_adapter).unwrap());
+    let adapter = checkpoint
+        .base
+        .as_ref()
+        .map(|_| Adapter::open(&checkpoint.folder, options.merge_adapter).unwrap());
     Weights::new(store.into(), options.placement.clone()).with_adapter(adapter.map(Into::into))
 }
 
@@ -49,18 +61,37 @@ fn retriever(case: &Case, options: &LoadOptions) -> ColIdefics3 {
     let checkpoint = checkpoint(case);
     let config = Config::load(checkpoint.base_folder()).unwrap();
     let mut options = options.clone();
-    options.prompt_version = case.prompt_version.as_ref().map(|name| name.parse().unwrap());
-    ColIdefics3::load(&config, &weights(&checkpoint, &options), &checkpoint, &options).unwrap()
+    options.prompt_version = case
+        .prompt_version
+        .as_ref()
+        .map(|name| name.parse().unwrap());
+    ColIdefics3::load(
+        &config,
+        &weights(&checkpoint, &options),
+        &checkpoint,
+        &options,
+    )
+    .unwrap()
 }
 
 fn generator(case: &Case, options: &LoadOptions) -> Idefics3Generator {
     let checkpoint = checkpoint(case);
     let config = Config::load(checkpoint.base_folder()).unwrap();
-    Idefics3Generator::load(&config, &weights(&checkpoint, options), &checkpoint, options).unwrap()
+    Idefics3Generator::load(
+        &config,
+        &weights(&checkpoint, options),
+        &checkpoint,
+        options,
+    )
+    .unwrap()
 }
 
 fn images(case: &Case) -> Vec<RgbImage> {
-    let open = |name: &String| image::open(golden().join("images").join(name)).unwrap().to_rgb8();
+    let open = |name: &String| {
+        image::open(golden().join("images").join(name))
+            .unwrap()
+            .to_rgb8()
+    };
     case.images.iter().map(open).collect()
 }
 
@@ -71,7 +102,10 @@ fn tile_options(case: &Case, tile_side: u32) -> TileOptions {
             assert_eq!(edge as u32 % tile_side, 0, "{}", case.label());
             NonZeroU32::new(edge as u32 / tile_side).unwrap()
         }),
-        split: case.processor.get("do_image_splitting").and_then(serde_json::Value::as_bool),
+        split: case
+            .processor
+            .get("do_image_splitting")
+            .and_then(serde_json::Value::as_bool),
     }
 }
 
@@ -99,7 +133,10 @@ struct Recorder(BTreeMap<String, Vec<f32>>);
 
 impl Trace for Recorder {
     fn record(&mut self, name: &str, value: &Tensor) -> Result<()> {
-        let values = value.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let values = value
+            .to_dtype(DType::F32)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
         self.0.entry(name.to_owned()).or_default().extend(values);
         Ok(())
     }
@@ -111,10 +148,23 @@ impl Recorder {
         assert!(!case.stages.is_empty(), "{}", case.label());
         for stage in &case.stages {
             let [rows, width] = stage.shape;
-            let found = self.0.get(&stage.name).unwrap_or_else(|| panic!("{}: no stage `{}`", case.label(), stage.name));
-            assert_eq!(found.len(), rows * width, "{}: size of `{}`", case.label(), stage.name);
-            let kept: Vec<f32> =
-                found.chunks_exact(width).step_by(stage.row_step).flatten().copied().collect();
+            let found = self
+                .0
+                .get(&stage.name)
+                .unwrap_or_else(|| panic!("{}: no stage `{}`", case.label(), stage.name));
+            assert_eq!(
+                found.len(),
+                rows * width,
+                "{}: size of `{}`",
+                case.label(),
+                stage.name
+            );
+            let kept: Vec<f32> = found
+                .chunks_exact(width)
+                .step_by(stage.row_step)
+                .flatten()
+                .copied()
+                .collect();
             let difference = relative_l2(&kept, &expected[&stage.name]);
             assert!(
                 difference < STAGE_TOLERANCE,
@@ -127,8 +177,10 @@ impl Recorder {
 }
 
 fn cases(kinds: &[&str]) -> Vec<Case> {
-    let cases: Vec<Case> =
-        Case::all(&golden().join("cases")).into_iter().filter(|case| kinds.contains(&case.kind.as_str())).collect();
+    let cases: Vec<Case> = Case::all(&golden().join("cases"))
+        .into_iter()
+        .filter(|case| kinds.contains(&case.kind.as_str()))
+        .collect();
     assert!(!cases.is_empty());
     cases
 }
@@ -141,12 +193,22 @@ fn generate(case: &Case, options: &LoadOptions) {
     let model = generator(case, options);
     let tiles = tile_options(case, model.processor().images().config().tile_side);
     let (messages, images) = (messages(case), images(case));
-    let prompt = model.processor().process(&messages, &images, true, &tiles).unwrap();
+    let prompt = model
+        .processor()
+        .process(&messages, &images, true, &tiles)
+        .unwrap();
     assert_eq!(prompt.ids, expand(&case.ids), "{}: ids", case.label());
 
     let expected = case.generated.as_ref().unwrap();
-    let generate_options = GenerateOptions { max_new_tokens: 32, ..GenerateOptions::default() };
-    let request = Request { messages: &messages, images: &images, options: &generate_options };
+    let generate_options = GenerateOptions {
+        max_new_tokens: 32,
+        ..GenerateOptions::default()
+    };
+    let request = Request {
+        messages: &messages,
+        images: &images,
+        options: &generate_options,
+    };
     let mut recorder = Recorder::default();
     let mut streamed = String::new();
     let mut on_step = |step: colibri_models::generate::Step<'_>| {
@@ -155,12 +217,23 @@ fn generate(case: &Case, options: &LoadOptions) {
         }
         ControlFlow::Continue(())
     };
-    let completion = model.generate_traced(&request, &tiles, &mut on_step, &mut recorder).unwrap();
+    let completion = model
+        .generate_traced(&request, &tiles, &mut on_step, &mut recorder)
+        .unwrap();
     recorder.compare(case);
-    assert_eq!(completion.ids, expected.ids, "{}: generated ids", case.label());
+    assert_eq!(
+        completion.ids,
+        expected.ids,
+        "{}: generated ids",
+        case.label()
+    );
     assert_eq!(completion.text, expected.text, "{}: text", case.label());
     assert_eq!(streamed, expected.text, "{}: streamed text", case.label());
-    let stop = if expected.stopped == "eos" { StopReason::EndOfTurn } else { StopReason::Length };
+    let stop = if expected.stopped == "eos" {
+        StopReason::EndOfTurn
+    } else {
+        StopReason::Length
+    };
     assert_eq!(completion.stop, stop, "{}", case.label());
 }
 
@@ -175,7 +248,10 @@ fn generators_equal_transformers() {
 #[test]
 fn generators_equal_transformers_through_candle() {
     for case in cases(&["generate"]) {
-        generate(&case, &LoadOptions::new(Placement::candle(Device::Cpu, DType::F32)));
+        generate(
+            &case,
+            &LoadOptions::new(Placement::candle(Device::Cpu, DType::F32)),
+        );
     }
 }
 
@@ -187,17 +263,32 @@ fn embed(case: &Case, options: &LoadOptions) -> Rows {
         let tiles = tile_options(case, model.processor().images().config().tile_side);
         let prompt = model.processor().document(&images[0], &tiles).unwrap();
         assert_eq!(prompt.ids, expand(&case.ids), "{}: ids", case.label());
-        let embedding = model.embed_page_traced(&images[0], &tiles, &mut |_, _| true, &mut recorder).unwrap();
+        let embedding = model
+            .embed_page_traced(&images[0], &tiles, &mut |_, _| true, &mut recorder)
+            .unwrap();
         assert_eq!(embedding.geometry.len(), prompt.ids.len());
         embedding.rows
     } else {
         let query = case.query.as_ref().unwrap();
-        assert_eq!(model.processor().query_ids(query).unwrap(), expand(&case.ids), "{}: ids", case.label());
+        assert_eq!(
+            model.processor().query_ids(query).unwrap(),
+            expand(&case.ids),
+            "{}: ids",
+            case.label()
+        );
         model.embed_query_traced(query, &mut recorder).unwrap()
     };
     recorder.compare(case);
-    for (found, expected) in rows.values.chunks_exact(128).zip(case.tensors()["rows"].chunks_exact(128)) {
-        if case.stages.iter().any(|stage| stage.name == "rows" && stage.row_step == 1) {
+    for (found, expected) in rows
+        .values
+        .chunks_exact(128)
+        .zip(case.tensors()["rows"].chunks_exact(128))
+    {
+        if case
+            .stages
+            .iter()
+            .any(|stage| stage.name == "rows" && stage.row_step == 1)
+        {
             assert!(cosine(found, expected) >= ROW_COSINE, "{}", case.label());
         }
     }
@@ -214,14 +305,23 @@ fn retrievers_equal_colpali_engine() {
 #[test]
 fn retrievers_equal_colpali_engine_through_candle() {
     for case in cases(&["page", "query"]) {
-        embed(&case, &LoadOptions::new(Placement::candle(Device::Cpu, DType::F32)));
+        embed(
+            &case,
+            &LoadOptions::new(Placement::candle(Device::Cpu, DType::F32)),
+        );
     }
 }
 
 #[test]
 fn a_merged_adapter_gives_the_same_rows() {
     for case in cases(&["page", "query"]) {
-        embed(&case, &LoadOptions { merge_adapter: true, ..on_cpu() });
+        embed(
+            &case,
+            &LoadOptions {
+                merge_adapter: true,
+                ..on_cpu()
+            },
+        );
     }
 }
 
@@ -234,9 +334,16 @@ fn every_prompt_version_gives_its_ids() {
             let model = retriever(&case, &on_cpu());
             let ids = if case.kind == "page" {
                 let tiles = tile_options(&case, model.processor().images().config().tile_side);
-                model.processor().document(&images(&case)[0], &tiles).unwrap().ids
+                model
+                    .processor()
+                    .document(&images(&case)[0], &tiles)
+                    .unwrap()
+                    .ids
             } else {
-                model.processor().query_ids(case.query.as_ref().unwrap()).unwrap()
+                model
+                    .processor()
+                    .query_ids(case.query.as_ref().unwrap())
+                    .unwrap()
             };
             assert_eq!(ids, expand(&expected.ids), "{} {version}", case.label());
         }
@@ -249,14 +356,24 @@ fn every_prompt_version_gives_its_ids() {
 fn scores_equal_those_of_a_padded_batch() {
     for batch in cases(&["batch"]) {
         let folder = golden().join("cases").join(batch.adapter.as_ref().unwrap());
-        let rows = |name: &String| embed(&Case::load(&folder.join(format!("{name}.json"))), &on_cpu());
+        let rows =
+            |name: &String| embed(&Case::load(&folder.join(format!("{name}.json"))), &on_cpu());
         let pages: Vec<Rows> = batch.pages.iter().map(rows).collect();
         for (query, scores) in batch.queries.iter().map(rows).zip(&batch.scores) {
             for (page, expected) in pages.iter().zip(scores) {
                 let dot = |q: &[f32], d: &[f32]| q.iter().zip(d).map(|(a, b)| a * b).sum::<f32>();
-                let best = |q: &[f32]| page.values.chunks_exact(128).map(|d| dot(q, d)).fold(f32::MIN, f32::max);
+                let best = |q: &[f32]| {
+                    page.values
+                        .chunks_exact(128)
+                        .map(|d| dot(q, d))
+                        .fold(f32::MIN, f32::max)
+                };
                 let score: f32 = query.values.chunks_exact(128).map(best).sum();
-                assert!((score - expected).abs() < 1e-3, "{}: {score} {expected}", batch.label());
+                assert!(
+                    (score - expected).abs() < 1e-3,
+                    "{}: {score} {expected}",
+                    batch.label()
+                );
             }
         }
     }
@@ -269,7 +386,10 @@ fn folders_tell_what_they_hold() {
     }
     for case in cases(&["page"]) {
         let checkpoint = checkpoint(&case);
-        assert!(matches!(inspect(&checkpoint.folder).unwrap(), Kind::Adapter { .. }));
+        assert!(matches!(
+            inspect(&checkpoint.folder).unwrap(),
+            Kind::Adapter { .. }
+        ));
         assert_eq!(inspect(checkpoint.base_folder()).unwrap(), Kind::Retriever);
     }
 }
@@ -284,9 +404,19 @@ fn lower_precisions_point_the_same_way() {
             let model = retriever(&case, &LoadOptions::new(Placement::cpu(precision)));
             let tiles = tile_options(&case, model.processor().images().config().tile_side);
             let found = model
-                .embed_page_traced(&images(&case)[0], &tiles, &mut |_, _| true, &mut colibri_models::NoTrace)
+                .embed_page_traced(
+                    &images(&case)[0],
+                    &tiles,
+                    &mut |_, _| true,
+                    &mut colibri_models::NoTrace,
+                )
                 .unwrap();
-            let cosines = found.rows.values.chunks_exact(128).zip(expected.values.chunks_exact(128)).map(|(a, b)| cosine(a, b));
+            let cosines = found
+                .rows
+                .values
+                .chunks_exact(128)
+                .zip(expected.values.chunks_exact(128))
+                .map(|(a, b)| cosine(a, b));
             let mean = cosines.sum::<f64>() / expected.num_rows() as f64;
             assert!(mean > least, "{} {precision:?}: {mean}", case.label());
         }
@@ -297,21 +427,41 @@ fn lower_precisions_point_the_same_way() {
 fn work_stops_when_asked() {
     let case = cases(&["page"]).remove(0);
     let model = retriever(&case, &on_cpu());
-    let error = model.embed_page(&images(&case)[0], &mut |done, _| done < 1).unwrap_err();
+    let error = model
+        .embed_page(&images(&case)[0], &mut |done, _| done < 1)
+        .unwrap_err();
     assert!(matches!(error, colibri_models::Error::Cancelled));
 
-    let case = cases(&["generate"]).into_iter().find(|case| case.generated.as_ref().unwrap().stopped == "length").unwrap();
+    let case = cases(&["generate"])
+        .into_iter()
+        .find(|case| case.generated.as_ref().unwrap().stopped == "length")
+        .unwrap();
     let model = generator(&case, &on_cpu());
     let tiles = tile_options(&case, model.processor().images().config().tile_side);
     let options = GenerateOptions::default();
     let (messages, images) = (messages(&case), images(&case));
-    let request = Request { messages: &messages, images: &images, options: &options };
+    let request = Request {
+        messages: &messages,
+        images: &images,
+        options: &options,
+    };
     let mut texts = 0;
     let mut on_step = |step: colibri_models::generate::Step<'_>| {
         texts += usize::from(matches!(step, colibri_models::generate::Step::Text(_)));
-        if texts == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if texts == 3 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
-    let completion = model.generate_traced(&request, &tiles, &mut on_step, &mut colibri_models::NoTrace).unwrap();
+    let completion = model
+        .generate_traced(&request, &tiles, &mut on_step, &mut colibri_models::NoTrace)
+        .unwrap();
     assert_eq!(completion.stop, StopReason::Cancelled);
-    assert!(case.generated.unwrap().text.starts_with(completion.text.trim_end_matches('\u{fffd}')));
+    assert!(
+        case.generated
+            .unwrap()
+            .text
+            .starts_with(completion.text.trim_end_matches('\u{fffd}'))
+    );
 }

@@ -20,7 +20,10 @@ impl LayerCache {
     pub(crate) fn append_dense(&mut self, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor)> {
         let new = k.dim(2)?;
         let all = match self.dense.take() {
-            Some((keys, values)) => (Tensor::cat(&[&keys, &k], 2)?, Tensor::cat(&[&values, &v], 2)?),
+            Some((keys, values)) => (
+                Tensor::cat(&[&keys, &k], 2)?,
+                Tensor::cat(&[&values, &v], 2)?,
+            ),
             None => (k, v),
         };
         self.dense = Some(all.clone());
@@ -45,7 +48,9 @@ impl KvCache {
             dense: None,
             len: 0,
         };
-        Self { layers: (0..num_layers).map(|_| layer()).collect() }
+        Self {
+            layers: (0..num_layers).map(|_| layer()).collect(),
+        }
     }
 
     /// Tokens held.
@@ -79,7 +84,10 @@ impl KvCache {
             if let Some((k, v)) = layer.dense.take()
                 && len > 0
             {
-                layer.dense = Some((k.narrow(2, 0, len)?.contiguous()?, v.narrow(2, 0, len)?.contiguous()?));
+                layer.dense = Some((
+                    k.narrow(2, 0, len)?.contiguous()?,
+                    v.narrow(2, 0, len)?.contiguous()?,
+                ));
             }
             layer.len = len;
         }

@@ -43,7 +43,11 @@ pub(crate) fn in_place<'a>(
     name: &'static str,
     job: impl FnOnce(&mut [f32]) -> Result<()> + 'a,
 ) -> Result<()> {
-    let op = InPlace { name, job: RefCell::new(Some(Box::new(job))), error: RefCell::new(None) };
+    let op = InPlace {
+        name,
+        job: RefCell::new(Some(Box::new(job))),
+        error: RefCell::new(None),
+    };
     tensor.inplace_op1(&op)?;
     match op.error.into_inner() {
         Some(error) => Err(error),

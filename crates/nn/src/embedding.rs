@@ -14,7 +14,11 @@ pub struct Embedding {
 
 impl Embedding {
     pub(crate) fn new(storage: Storage, vocabulary: usize, hidden: usize) -> Self {
-        Self { storage, vocabulary, hidden }
+        Self {
+            storage,
+            vocabulary,
+            hidden,
+        }
     }
 
     /// Number of rows.
@@ -45,7 +49,11 @@ impl Embedding {
                 for (&id, row) in ids.iter().zip(rows.chunks_exact_mut(self.hidden)) {
                     matrix.unpack_row(id as usize, row);
                 }
-                Ok(Tensor::from_vec(rows, (ids.len(), self.hidden), &Device::Cpu)?)
+                Ok(Tensor::from_vec(
+                    rows,
+                    (ids.len(), self.hidden),
+                    &Device::Cpu,
+                )?)
             }
             Storage::Dense(table) => {
                 let ids = Tensor::new(ids, table.device())?;

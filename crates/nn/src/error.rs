@@ -114,6 +114,13 @@ pub enum Error {
 }
 
 fn list(files: &[PathBuf]) -> String {
-    let names: Vec<String> = files.iter().map(|file| format!("`{}`", file.display())).collect();
-    if names.is_empty() { "the checkpoint, which has no weight files".to_owned() } else { names.join(", ") }
+    let names: Vec<String> = files
+        .iter()
+        .map(|file| format!("`{}`", file.display()))
+        .collect();
+    if names.is_empty() {
+        "the checkpoint, which has no weight files".to_owned()
+    } else {
+        names.join(", ")
+    }
 }

@@ -24,7 +24,12 @@ impl std::fmt::Debug for Storage {
     /// Sizes only: the values of a matrix say nothing to a reader.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Packed(matrix) => write!(f, "Packed({} × {})", matrix.out_features(), matrix.in_features()),
+            Self::Packed(matrix) => write!(
+                f,
+                "Packed({} × {})",
+                matrix.out_features(),
+                matrix.in_features()
+            ),
             Self::Dense(tensor) => write!(f, "Dense({:?}, {:?})", tensor.dims(), tensor.dtype()),
         }
     }
@@ -89,13 +94,25 @@ impl Linear {
                     .to_device(placement.device())?,
             )),
         };
-        Ok(Self { storage, bias, lora, inputs, outputs })
+        Ok(Self {
+            storage,
+            bias,
+            lora,
+            inputs,
+            outputs,
+        })
     }
 
     /// A layer over the same matrix as an embedding table, for tied output heads.
     pub(crate) fn tied(storage: Storage) -> Result<Self> {
         let (outputs, inputs) = storage.dims()?;
-        Ok(Self { storage, bias: None, lora: None, inputs, outputs })
+        Ok(Self {
+            storage,
+            bias: None,
+            lora: None,
+            inputs,
+            outputs,
+        })
     }
 
     /// Number of input features.
@@ -110,7 +127,10 @@ impl Linear {
 
     /// Bytes held by the matrices.
     pub fn num_bytes(&self) -> usize {
-        let lora = self.lora.as_ref().map_or(0, |(a, b)| a.num_bytes() + b.num_bytes());
+        let lora = self
+            .lora
+            .as_ref()
+            .map_or(0, |(a, b)| a.num_bytes() + b.num_bytes());
         self.storage.num_bytes() + lora
     }
 
@@ -184,7 +204,9 @@ pub(crate) fn project(x: Rows<'_>, mut targets: Vec<Target<'_>>) {
     let mut low: Vec<Option<Scratch>> = targets
         .iter()
         .map(|target| {
-            let (Storage::Packed(a), _) = target.linear.lora.as_ref()? else { return None };
+            let (Storage::Packed(a), _) = target.linear.lora.as_ref()? else {
+                return None;
+            };
             Some(Scratch::take(num_rows * a.out_features()))
         })
         .collect();
@@ -228,7 +250,9 @@ pub(crate) fn project(x: Rows<'_>, mut targets: Vec<Target<'_>>) {
     matmul_group(x, &mut products);
     drop(products);
     for ((target, low), activation) in targets.iter_mut().zip(&low).zip(deferred) {
-        let (Some((_, Storage::Packed(b))), Some(low)) = (&target.linear.lora, low) else { continue };
+        let (Some((_, Storage::Packed(b))), Some(low)) = (&target.linear.lora, low) else {
+            continue;
+        };
         matmul(
             Rows::new(low, num_rows, b.in_features()),
             Product {

@@ -20,18 +20,36 @@ pub struct Norm {
 }
 
 impl Norm {
-    pub(crate) fn layer(weight: Vec<f32>, bias: Vec<f32>, eps: f64, placement: &Placement) -> Result<Self> {
-        Self { weight, bias: Some(bias), eps, dense: None }.placed(placement)
+    pub(crate) fn layer(
+        weight: Vec<f32>,
+        bias: Vec<f32>,
+        eps: f64,
+        placement: &Placement,
+    ) -> Result<Self> {
+        Self {
+            weight,
+            bias: Some(bias),
+            eps,
+            dense: None,
+        }
+        .placed(placement)
     }
 
     pub(crate) fn rms(weight: Vec<f32>, eps: f64, placement: &Placement) -> Result<Self> {
-        Self { weight, bias: None, eps, dense: None }.placed(placement)
+        Self {
+            weight,
+            bias: None,
+            eps,
+            dense: None,
+        }
+        .placed(placement)
     }
 
     fn placed(mut self, placement: &Placement) -> Result<Self> {
         if !placement.is_packed() {
             let to_device = |values: &Vec<f32>| {
-                Tensor::from_slice(values, values.len(), &Device::Cpu)?.to_device(placement.device())
+                Tensor::from_slice(values, values.len(), &Device::Cpu)?
+                    .to_device(placement.device())
             };
             let bias = self.bias.as_ref().map(to_device).transpose()?;
             self.dense = Some((to_device(&self.weight)?, bias));
@@ -59,7 +77,10 @@ impl Norm {
         let num_rows = x.elem_count() / hidden;
         let mut out = vec![0.0; x.elem_count()];
         cpu::with_values(&x.contiguous()?, |values| {
-            self.apply(Rows::new(values, num_rows, hidden), RowsMut::new(&mut out, num_rows, hidden));
+            self.apply(
+                Rows::new(values, num_rows, hidden),
+                RowsMut::new(&mut out, num_rows, hidden),
+            );
         })?;
         Ok(Tensor::from_vec(out, x.dims(), &Device::Cpu)?)
     }

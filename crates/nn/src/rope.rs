@@ -20,7 +20,12 @@ impl Rope {
     ///
     /// # Errors
     /// When a tensor cannot be made on the device.
-    pub fn new(inv_freq: &[f32], num_positions: usize, scaling: f32, placement: &Placement) -> Result<Self> {
+    pub fn new(
+        inv_freq: &[f32],
+        num_positions: usize,
+        scaling: f32,
+        placement: &Placement,
+    ) -> Result<Self> {
         let table = RopeTable::new(inv_freq, num_positions, scaling);
         let dense = if placement.is_packed() {
             None
@@ -31,11 +36,16 @@ impl Rope {
                     row.clone().chain(row)
                 })
                 .collect();
-            let angles = Tensor::from_vec(angles, (num_positions, 2 * inv_freq.len()), &Device::Cpu)?;
+            let angles =
+                Tensor::from_vec(angles, (num_positions, 2 * inv_freq.len()), &Device::Cpu)?;
             let place = |t: Tensor| (t * f64::from(scaling))?.to_device(placement.device());
             Some((place(angles.cos()?)?, place(angles.sin()?)?))
         };
-        Ok(Self { table, num_positions, dense })
+        Ok(Self {
+            table,
+            num_positions,
+            dense,
+        })
     }
 
     /// The table for slices.
@@ -46,7 +56,10 @@ impl Rope {
     /// Fails when a sequence of `end` tokens does not fit.
     pub(crate) fn check(&self, end: usize) -> Result<()> {
         if end > self.num_positions {
-            return Err(Error::TooLong { found: end, limit: self.num_positions });
+            return Err(Error::TooLong {
+                found: end,
+                limit: self.num_positions,
+            });
         }
         Ok(())
     }
@@ -59,14 +72,20 @@ impl Rope {
     /// Rotates `x` `(batch, heads, seq, head_dim)`, whose first position is `first`.
     pub(crate) fn forward_dense(&self, x: &Tensor, first: usize) -> Result<Tensor> {
         let Some((cos, sin)) = &self.dense else {
-            return Err(candle_core::Error::Msg("this rope was made for the CPU's kernels".to_owned()).into());
+            return Err(candle_core::Error::Msg(
+                "this rope was made for the CPU's kernels".to_owned(),
+            )
+            .into());
         };
         let (_, _, seq, head_dim) = x.dims4()?;
         let dtype = x.dtype();
         let cos = cos.narrow(0, first, seq)?.to_dtype(dtype)?;
         let sin = sin.narrow(0, first, seq)?.to_dtype(dtype)?;
         let half = head_dim / 2;
-        let rotated = Tensor::cat(&[&x.narrow(3, half, half)?.neg()?, &x.narrow(3, 0, half)?], 3)?;
+        let rotated = Tensor::cat(
+            &[&x.narrow(3, half, half)?.neg()?, &x.narrow(3, 0, half)?],
+            3,
+        )?;
         Ok((x.broadcast_mul(&cos)? + rotated.broadcast_mul(&sin)?)?)
     }
 }

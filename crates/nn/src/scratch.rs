@@ -26,7 +26,11 @@ impl Scratch {
     /// Takes a buffer of `len` values from this thread's store.
     pub fn take(len: usize) -> Self {
         let mut buffer = FREE.with_borrow_mut(|free| {
-            let best = free.iter().enumerate().filter(|(_, b)| b.len() >= len).min_by_key(|(_, b)| b.len());
+            let best = free
+                .iter()
+                .enumerate()
+                .filter(|(_, b)| b.len() >= len)
+                .min_by_key(|(_, b)| b.len());
             match best.map(|(index, _)| index) {
                 Some(index) => free.swap_remove(index),
                 None => free.pop().unwrap_or_default(),

@@ -30,7 +30,12 @@ fn noise(seed: u64, count: usize, scale: f32) -> Vec<f32> {
 }
 
 fn tensor(seed: u64, shape: &[usize], scale: f32) -> Tensor {
-    Tensor::from_vec(noise(seed, shape.iter().product(), scale), shape, &Device::Cpu).unwrap()
+    Tensor::from_vec(
+        noise(seed, shape.iter().product(), scale),
+        shape,
+        &Device::Cpu,
+    )
+    .unwrap()
 }
 
 fn write_model(folder: &Path) {
@@ -67,8 +72,14 @@ fn write_model(folder: &Path) {
     ] {
         let module = format!("base_model.model.{name}");
         let seed = factors.len() as u64 + 101;
-        factors.insert(format!("{module}.lora_A.weight"), tensor(seed, &[3, inputs], 0.4));
-        factors.insert(format!("{module}.lora_B.weight"), tensor(seed + 1, &[out, 3], 0.4));
+        factors.insert(
+            format!("{module}.lora_A.weight"),
+            tensor(seed, &[3, inputs], 0.4),
+        );
+        factors.insert(
+            format!("{module}.lora_B.weight"),
+            tensor(seed + 1, &[out, 3], 0.4),
+        );
     }
     candle_core::safetensors::save(&factors, folder.join("adapter_model.safetensors")).unwrap();
     let config = r#"{"peft_type": "LORA", "r": 3, "lora_alpha": 6, "bias": "none",
@@ -87,12 +98,27 @@ fn attention(vb: &Weights, visibility: Visibility) -> AttentionBlock {
     let attn = vb.pp("attn");
     AttentionBlock {
         norm: vb.layer_norm("norm1", HIDDEN, 1e-6).unwrap(),
-        q_proj: attn.linear("q_proj", HIDDEN, Q_HEADS * HEAD_DIM, true).unwrap(),
-        k_proj: attn.linear("k_proj", HIDDEN, KV_HEADS * HEAD_DIM, true).unwrap(),
-        v_proj: attn.linear("v_proj", HIDDEN, KV_HEADS * HEAD_DIM, true).unwrap(),
-        o_proj: attn.linear("o_proj", Q_HEADS * HEAD_DIM, HIDDEN, true).unwrap(),
-        shape: AttentionShape { q_heads: Q_HEADS, kv_heads: KV_HEADS, head_dim: HEAD_DIM, scale: 0.35 },
-        rope: Some(Arc::new(Rope::new(&inv_freq, 64, 1.0, vb.placement()).unwrap())),
+        q_proj: attn
+            .linear("q_proj", HIDDEN, Q_HEADS * HEAD_DIM, true)
+            .unwrap(),
+        k_proj: attn
+            .linear("k_proj", HIDDEN, KV_HEADS * HEAD_DIM, true)
+            .unwrap(),
+        v_proj: attn
+            .linear("v_proj", HIDDEN, KV_HEADS * HEAD_DIM, true)
+            .unwrap(),
+        o_proj: attn
+            .linear("o_proj", Q_HEADS * HEAD_DIM, HIDDEN, true)
+            .unwrap(),
+        shape: AttentionShape {
+            q_heads: Q_HEADS,
+            kv_heads: KV_HEADS,
+            head_dim: HEAD_DIM,
+            scale: 0.35,
+        },
+        rope: Some(Arc::new(
+            Rope::new(&inv_freq, 64, 1.0, vb.placement()).unwrap(),
+        )),
         visibility,
     }
 }
@@ -111,7 +137,10 @@ fn mlp(vb: &Weights, gated: bool) -> MlpBlock {
             fc2: scope.linear("fc2", INNER, HIDDEN, true).unwrap(),
         }
     };
-    MlpBlock { norm: vb.rms_norm("norm2", HIDDEN, 1e-5).unwrap(), mlp }
+    MlpBlock {
+        norm: vb.rms_norm("norm2", HIDDEN, 1e-5).unwrap(),
+        mlp,
+    }
 }
 
 fn relative_difference(a: &Tensor, b: &Tensor) -> f32 {
@@ -141,22 +170,38 @@ fn kernels_equal_candle() {
     for merged in [None, Some(false), Some(true)] {
         let [packed, dense] = both(folder.path(), merged);
         for visibility in [Visibility::Full, Visibility::Causal] {
-            let a = attention(&packed, visibility).forward(x.copy().unwrap(), None).unwrap();
-            let b = attention(&dense, visibility).forward(x.clone(), None).unwrap();
-            assert!(relative_difference(&a, &b) < TOLERANCE, "{merged:?} {visibility:?}");
+            let a = attention(&packed, visibility)
+                .forward(x.copy().unwrap(), None)
+                .unwrap();
+            let b = attention(&dense, visibility)
+                .forward(x.clone(), None)
+                .unwrap();
+            assert!(
+                relative_difference(&a, &b) < TOLERANCE,
+                "{merged:?} {visibility:?}"
+            );
             plain.push(a);
         }
         for gated in [false, true] {
             let a = mlp(&packed, gated).forward(x.copy().unwrap()).unwrap();
             let b = mlp(&dense, gated).forward(x.clone()).unwrap();
-            assert!(relative_difference(&a, &b) < TOLERANCE, "{merged:?} gated {gated}");
+            assert!(
+                relative_difference(&a, &b) < TOLERANCE,
+                "{merged:?} gated {gated}"
+            );
             plain.push(a);
         }
     }
     // Order: attention full, causal, MLP plain, gated; for no adapter, beside, merged.
     for (index, merged) in plain[8..].iter().enumerate() {
-        assert!(relative_difference(&plain[4 + index], merged) < TOLERANCE, "beside against merged, {index}");
-        assert!(relative_difference(&plain[index], merged) > 1e-3, "the adapter must change stage {index}");
+        assert!(
+            relative_difference(&plain[4 + index], merged) < TOLERANCE,
+            "beside against merged, {index}"
+        );
+        assert!(
+            relative_difference(&plain[index], merged) > 1e-3,
+            "the adapter must change stage {index}"
+        );
     }
 }
 
@@ -172,7 +217,11 @@ fn a_cache_continues_a_sequence() {
         let mut parts = Vec::new();
         for (start, len) in [(0, 5), (5, 1), (6, 3)] {
             let part = x.narrow(1, start, len).unwrap().copy().unwrap();
-            parts.push(block.forward(part, Some(&mut cache.layers_mut()[0])).unwrap());
+            parts.push(
+                block
+                    .forward(part, Some(&mut cache.layers_mut()[0]))
+                    .unwrap(),
+            );
         }
         let joined = Tensor::cat(&parts, 1).unwrap();
         assert!(relative_difference(&joined, &whole) < TOLERANCE);
@@ -180,7 +229,9 @@ fn a_cache_continues_a_sequence() {
 
         cache.truncate(5).unwrap();
         let again = x.narrow(1, 5, 1).unwrap().copy().unwrap();
-        let again = block.forward(again, Some(&mut cache.layers_mut()[0])).unwrap();
+        let again = block
+            .forward(again, Some(&mut cache.layers_mut()[0]))
+            .unwrap();
         assert!(relative_difference(&again, &parts[1]) < TOLERANCE);
     }
 }
@@ -190,8 +241,13 @@ fn a_sequence_beyond_the_position_table_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     write_model(folder.path());
     let [packed, _] = both(folder.path(), None);
-    let error = attention(&packed, Visibility::Causal).forward(tensor(1, &[1, 65, HIDDEN], 1.0), None).unwrap_err();
-    assert_eq!(error.to_string(), "the sequence has 65 tokens, the model allows 64");
+    let error = attention(&packed, Visibility::Causal)
+        .forward(tensor(1, &[1, 65, HIDDEN], 1.0), None)
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the sequence has 65 tokens, the model allows 64"
+    );
 }
 
 #[test]
@@ -201,7 +257,9 @@ fn lower_precisions_stay_close() {
     let x = tensor(3, &[1, 7, HIDDEN], 1.0);
     let run = |precision| {
         let weights = open(folder.path(), Placement::cpu(precision), Some(false));
-        let y = attention(&weights, Visibility::Causal).forward(x.copy().unwrap(), None).unwrap();
+        let y = attention(&weights, Visibility::Causal)
+            .forward(x.copy().unwrap(), None)
+            .unwrap();
         mlp(&weights, true).forward(y).unwrap()
     };
     let exact = run(Precision::F32);

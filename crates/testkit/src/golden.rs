@@ -137,8 +137,8 @@ impl Case {
     /// When it cannot be read.
     pub fn load(path: &Path) -> Self {
         let text = fs_err::read(path).expect("a golden manifest");
-        let mut case: Self =
-            serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut case: Self = serde_json::from_slice(&text)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path.clone_into(&mut case.path);
         case
     }
@@ -150,7 +150,9 @@ impl Case {
     pub fn all(folder: &Path) -> Vec<Self> {
         let mut paths = Vec::new();
         for checkpoint in fs_err::read_dir(folder).expect("the golden cases") {
-            for file in fs_err::read_dir(checkpoint.expect("an entry").path()).expect("a folder of cases") {
+            for file in
+                fs_err::read_dir(checkpoint.expect("an entry").path()).expect("a folder of cases")
+            {
                 let path = file.expect("an entry").path();
                 if path.extension().is_some_and(|end| end == "json") {
                     paths.push(path);
@@ -178,7 +180,10 @@ impl Case {
             .iter()
             .filter(|(_, view)| view.dtype() == Dtype::F32)
             .map(|(name, view)| {
-                let values = view.data().chunks_exact(4).map(|raw| f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]));
+                let values = view
+                    .data()
+                    .chunks_exact(4)
+                    .map(|raw| f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]));
                 (name.to_owned(), values.collect())
             })
             .collect()
@@ -191,12 +196,21 @@ pub fn relative_l2(a: &[f32], b: &[f32]) -> f64 {
         return f64::INFINITY;
     }
     let norm: f64 = b.iter().map(|&y| f64::from(y).powi(2)).sum();
-    let difference: f64 = a.iter().zip(b).map(|(&x, &y)| (f64::from(x) - f64::from(y)).powi(2)).sum();
+    let difference: f64 = a
+        .iter()
+        .zip(b)
+        .map(|(&x, &y)| (f64::from(x) - f64::from(y)).powi(2))
+        .sum();
     (difference / norm.max(f64::MIN_POSITIVE)).sqrt()
 }
 
 /// The cosine of the angle between two vectors, in f64.
 pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    let dot = |x: &[f32], y: &[f32]| {
+        x.iter()
+            .zip(y)
+            .map(|(&x, &y)| f64::from(x) * f64::from(y))
+            .sum::<f64>()
+    };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }

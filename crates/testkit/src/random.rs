@@ -61,9 +61,21 @@ pub enum Role {
 ///
 /// # Panics
 /// When a file cannot be written.
-pub fn write_checkpoint(folder: &Path, shape: &Shape, role: Role, tokenizer_folder: &Path, image_token_id: u32) {
+pub fn write_checkpoint(
+    folder: &Path,
+    shape: &Shape,
+    role: Role,
+    tokenizer_folder: &Path,
+    image_token_id: u32,
+) {
     fs_err::create_dir_all(folder).expect("a folder");
-    for name in ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.json", "generation_config.json"] {
+    for name in [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "chat_template.json",
+        "generation_config.json",
+    ] {
         let from = tokenizer_folder.join(name);
         if from.is_file() {
             fs_err::copy(from, folder.join(name)).expect("a tokenizer file");
@@ -110,9 +122,18 @@ fn tensors(shape: &Shape, role: Role) -> Vec<(String, Vec<usize>)> {
     let mut list: Vec<(String, Vec<usize>)> = Vec::new();
     let mut add = |name: String, shape: &[usize]| list.push((name, shape.to_vec()));
     let vision = "model.vision_model";
-    add(format!("{vision}.embeddings.patch_embedding.weight"), &[width, 3, shape.patch, shape.patch]);
-    add(format!("{vision}.embeddings.patch_embedding.bias"), &[width]);
-    add(format!("{vision}.embeddings.position_embedding.weight"), &[(shape.tile / shape.patch).pow(2), width]);
+    add(
+        format!("{vision}.embeddings.patch_embedding.weight"),
+        &[width, 3, shape.patch, shape.patch],
+    );
+    add(
+        format!("{vision}.embeddings.patch_embedding.bias"),
+        &[width],
+    );
+    add(
+        format!("{vision}.embeddings.position_embedding.weight"),
+        &[(shape.tile / shape.patch).pow(2), width],
+    );
     for layer in 0..layers {
         let at = format!("{vision}.encoder.layers.{layer}");
         for norm in ["layer_norm1", "layer_norm2"] {
@@ -132,8 +153,14 @@ fn tensors(shape: &Shape, role: Role) -> Vec<(String, Vec<usize>)> {
     add(format!("{vision}.post_layernorm.bias"), &[width]);
     let [hidden, text_inner, text_layers, q_heads, kv_heads] = shape.text;
     let head_dim = hidden / q_heads;
-    add("model.connector.modality_projection.proj.weight".into(), &[hidden, width * shape.scale_factor.pow(2)]);
-    add("model.text_model.embed_tokens.weight".into(), &[shape.vocabulary, hidden]);
+    add(
+        "model.connector.modality_projection.proj.weight".into(),
+        &[hidden, width * shape.scale_factor.pow(2)],
+    );
+    add(
+        "model.text_model.embed_tokens.weight".into(),
+        &[shape.vocabulary, hidden],
+    );
     for layer in 0..text_layers {
         let at = format!("model.text_model.layers.{layer}");
         add(format!("{at}.input_layernorm.weight"), &[hidden]);
@@ -166,13 +193,17 @@ fn write_weights(path: &Path, tensors: &[(String, Vec<usize>)]) {
     let mut offset = 0;
     for (name, shape) in tensors {
         let bytes = 2 * shape.iter().product::<usize>();
-        header.insert(name.clone(), json!({"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + bytes]}));
+        header.insert(
+            name.clone(),
+            json!({"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + bytes]}),
+        );
         offset += bytes;
     }
     let header = serde_json::Value::Object(header).to_string();
     let file = fs_err::File::create(path).expect("a weight file");
     let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
-    out.write_all(&(header.len() as u64).to_le_bytes()).expect("a header");
+    out.write_all(&(header.len() as u64).to_le_bytes())
+        .expect("a header");
     out.write_all(header.as_bytes()).expect("a header");
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     for (name, shape) in tensors {
@@ -181,14 +212,19 @@ fn write_weights(path: &Path, tensors: &[(String, Vec<usize>)]) {
         // thirty layers, as in a trained model.
         let is_norm = name.contains("norm") && name.ends_with("weight");
         let inputs: usize = shape[1..].iter().product::<usize>().max(1);
-        let scale = if shape.len() == 1 { 0.02 } else { (3.0 / inputs as f32).sqrt() };
+        let scale = if shape.len() == 1 {
+            0.02
+        } else {
+            (3.0 / inputs as f32).sqrt()
+        };
         for _ in 0..count {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
             let uniform = (state >> 40) as f32 / (1_u32 << 24) as f32 * 2.0 - 1.0;
             let value = uniform * scale + if is_norm { 1.0 } else { 0.0 };
-            out.write_all(&bf16::from_f32(value).to_le_bytes()).expect("weights");
+            out.write_all(&bf16::from_f32(value).to_le_bytes())
+                .expect("weights");
         }
     }
     out.flush().expect("weights");

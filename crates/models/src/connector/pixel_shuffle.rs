@@ -20,9 +20,16 @@ impl PixelShuffleConnector {
     ///
     /// # Errors
     /// When the tensor is missing or of another shape.
-    pub fn load(scale_factor: usize, vision_hidden: usize, text_hidden: usize, vb: &Weights) -> Result<Self> {
+    pub fn load(
+        scale_factor: usize,
+        vision_hidden: usize,
+        text_hidden: usize,
+        vb: &Weights,
+    ) -> Result<Self> {
         let inputs = vision_hidden * scale_factor * scale_factor;
-        let proj = vb.pp("modality_projection").linear("proj", inputs, text_hidden, false)?;
+        let proj = vb
+            .pp("modality_projection")
+            .linear("proj", inputs, text_hidden, false)?;
         Ok(Self { scale_factor, proj })
     }
 
@@ -53,7 +60,10 @@ mod tests {
     #[test]
     fn a_token_gathers_its_square_row_by_row() {
         // A grid of 4 × 4 patches, each holding its own index.
-        let x = Tensor::arange(0_f32, 16.0, &Device::Cpu).unwrap().reshape((1, 16, 1)).unwrap();
+        let x = Tensor::arange(0_f32, 16.0, &Device::Cpu)
+            .unwrap()
+            .reshape((1, 16, 1))
+            .unwrap();
         let tokens = pixel_shuffle(&x, 2).unwrap().to_vec3::<f32>().unwrap();
         assert_eq!(tokens[0][0], [0.0, 1.0, 4.0, 5.0]);
         assert_eq!(tokens[0][1], [2.0, 3.0, 6.0, 7.0]);

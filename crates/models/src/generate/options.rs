@@ -23,7 +23,14 @@ pub struct GenerateOptions {
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_new_tokens: 500, temperature: 0.0, top_p: 1.0, top_k: 0, repetition_penalty: 1.0, seed: 0 }
+        Self {
+            max_new_tokens: 500,
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            repetition_penalty: 1.0,
+            seed: 0,
+        }
     }
 }
 
@@ -47,7 +54,10 @@ pub(crate) fn end_ids(folder: &Path, fallback: Option<u32>) -> Result<Vec<u32>> 
     if !path.is_file() {
         return Ok(fallback.into_iter().collect());
     }
-    let bytes = fs_err::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+    let bytes = fs_err::read(&path).map_err(|source| Error::Io {
+        path: path.clone(),
+        source,
+    })?;
     let config: GenerationConfig =
         serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, source })?;
     Ok(match config.eos_token_id {

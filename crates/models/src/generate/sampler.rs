@@ -47,23 +47,39 @@ impl Sampler {
     /// Chooses the next token from `logits` `(vocabulary,)`, which are changed.
     pub fn choose(&mut self, logits: &mut [f32]) -> u32 {
         for (logit, _) in logits.iter_mut().zip(&self.seen).filter(|(_, seen)| **seen) {
-            *logit = if *logit < 0.0 { *logit * self.penalty } else { *logit / self.penalty };
+            *logit = if *logit < 0.0 {
+                *logit * self.penalty
+            } else {
+                *logit / self.penalty
+            };
         }
-        let id = if self.temperature > 0.0 { self.draw(logits) } else { argmax(logits) };
+        let id = if self.temperature > 0.0 {
+            self.draw(logits)
+        } else {
+            argmax(logits)
+        };
         self.remember(id);
         id
     }
 
     fn draw(&mut self, logits: &[f32]) -> u32 {
-        let mut candidates: Vec<(u32, f32)> =
-            logits.iter().enumerate().map(|(id, &logit)| (id as u32, logit / self.temperature)).collect();
+        let mut candidates: Vec<(u32, f32)> = logits
+            .iter()
+            .enumerate()
+            .map(|(id, &logit)| (id as u32, logit / self.temperature))
+            .collect();
         candidates.retain(|(_, logit)| !logit.is_nan());
         candidates.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         if self.top_k > 0 {
             candidates.truncate(self.top_k);
         }
-        let Some(&(best, top)) = candidates.first() else { return 0 };
-        let mut weights: Vec<f64> = candidates.iter().map(|(_, logit)| f64::from(logit - top).exp()).collect();
+        let Some(&(best, top)) = candidates.first() else {
+            return 0;
+        };
+        let mut weights: Vec<f64> = candidates
+            .iter()
+            .map(|(_, logit)| f64::from(logit - top).exp())
+            .collect();
         if self.top_p < 1.0 {
             let total: f64 = weights.iter().sum();
             let mut sum = 0.0;
@@ -103,7 +119,10 @@ mod tests {
     use super::*;
 
     fn options(temperature: f32) -> GenerateOptions {
-        GenerateOptions { temperature, ..GenerateOptions::default() }
+        GenerateOptions {
+            temperature,
+            ..GenerateOptions::default()
+        }
     }
 
     #[test]
@@ -129,21 +148,35 @@ mod tests {
     #[test]
     fn top_k_and_top_p_cut_the_tail() {
         let logits = [1.0, 5.0, 4.0, -2.0];
-        let narrow = GenerateOptions { top_k: 1, ..options(5.0) };
+        let narrow = GenerateOptions {
+            top_k: 1,
+            ..options(5.0)
+        };
         let mut sampler = Sampler::new(&narrow, &[]);
         assert!((0..50).all(|_| sampler.choose(&mut logits.clone()) == 1));
-        let nucleus = GenerateOptions { top_p: 0.6, ..options(1.0) };
+        let nucleus = GenerateOptions {
+            top_p: 0.6,
+            ..options(1.0)
+        };
         let mut sampler = Sampler::new(&nucleus, &[]);
         assert!((0..50).all(|_| sampler.choose(&mut logits.clone()) == 1));
-        let wider = GenerateOptions { top_p: 0.9, ..options(1.0) };
+        let wider = GenerateOptions {
+            top_p: 0.9,
+            ..options(1.0)
+        };
         let mut sampler = Sampler::new(&wider, &[]);
-        let drawn: std::collections::BTreeSet<u32> = (0..200).map(|_| sampler.choose(&mut logits.clone())).collect();
+        let drawn: std::collections::BTreeSet<u32> = (0..200)
+            .map(|_| sampler.choose(&mut logits.clone()))
+            .collect();
         assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]
     fn the_penalty_reaches_prompt_and_answer() {
-        let penalised = GenerateOptions { repetition_penalty: 2.0, ..options(0.0) };
+        let penalised = GenerateOptions {
+            repetition_penalty: 2.0,
+            ..options(0.0)
+        };
         let mut sampler = Sampler::new(&penalised, &[0]);
         let logits = [1.9, 1.0, 0.96];
         assert_eq!(sampler.choose(&mut logits.clone()), 1);
@@ -156,8 +189,16 @@ mod tests {
     fn the_same_seed_draws_the_same() {
         let logits: Vec<f32> = (0..100).map(|i| (i % 7) as f32 * 0.1).collect();
         let run = |seed| {
-            let mut sampler = Sampler::new(&GenerateOptions { seed, ..options(1.0) }, &[]);
-            (0..20).map(|_| sampler.choose(&mut logits.clone())).collect::<Vec<_>>()
+            let mut sampler = Sampler::new(
+                &GenerateOptions {
+                    seed,
+                    ..options(1.0)
+                },
+                &[],
+            );
+            (0..20)
+                .map(|_| sampler.choose(&mut logits.clone()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(run(3), run(3));
         assert_ne!(run(3), run(4));

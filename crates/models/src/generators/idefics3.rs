@@ -32,10 +32,18 @@ impl Idefics3Generator {
     ///
     /// # Errors
     /// When a tensor or file is missing or does not fit.
-    pub fn load(config: &Config, weights: &Weights, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self> {
+    pub fn load(
+        config: &Config,
+        weights: &Weights,
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+    ) -> Result<Self> {
         let files = ProcessorFiles::new(&checkpoint.folder);
         let processor = Idefics3Processor::load(&files, Some(config.tokens_per_tile()))?;
-        let end_ids = end_ids(&checkpoint.folder, Some(processor.tokenizer().end_of_utterance_id()))?;
+        let end_ids = end_ids(
+            &checkpoint.folder,
+            Some(processor.tokenizer().end_of_utterance_id()),
+        )?;
         let backbone = Idefics3::load(config, &weights.pp("model"))?;
         let head = backbone.load_head(weights)?;
         Ok(Self {
@@ -64,13 +72,20 @@ impl Idefics3Generator {
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
         trace: &mut dyn Trace,
     ) -> Result<Completion> {
-        let prompt = self.processor.process(request.messages, request.images, true, tiles)?;
+        let prompt = self
+            .processor
+            .process(request.messages, request.images, true, tiles)?;
         let limit = self.num_positions();
         if prompt.ids.len() >= limit {
-            return Err(Error::PromptTooLong { prompt: prompt.ids.len(), limit });
+            return Err(Error::PromptTooLong {
+                prompt: prompt.ids.len(),
+                limit,
+            });
         }
         match self.prefill(&prompt, request.options, on_step, trace) {
-            Ok((logits, cache)) => self.decode(&prompt.ids, logits, cache, request.options, on_step),
+            Ok((logits, cache)) => {
+                self.decode(&prompt.ids, logits, cache, request.options, on_step)
+            }
             Err(Error::Cancelled) => Ok(Completion {
                 text: String::new(),
                 ids: Vec::new(),
@@ -92,14 +107,20 @@ impl Idefics3Generator {
         let text = self.backbone.text();
         let tokens = prompt.ids.len();
         let mut on_tile = |done, total| on_step(Step::Tile { done, total }).is_continue();
-        let visual =
-            self.backbone.encode_images(&prompt.tiles, self.processor.images(), &mut on_tile, trace)?;
+        let visual = self.backbone.encode_images(
+            &prompt.tiles,
+            self.processor.images(),
+            &mut on_tile,
+            trace,
+        )?;
         let merged = self.backbone.merge(&prompt.ids, visual.as_ref())?; // (1, tokens, hidden)
         trace.record("merged", &merged)?;
         if on_step(Step::Prefill { tokens }).is_break() {
             return Err(Error::Cancelled);
         }
-        let capacity = tokens.saturating_add(options.max_new_tokens).min(self.num_positions());
+        let capacity = tokens
+            .saturating_add(options.max_new_tokens)
+            .min(self.num_positions());
         let mut cache = text.new_cache(capacity);
         let hidden = text.forward(merged, Some(&mut cache), trace)?;
         let normed = text.norm(&hidden)?;
@@ -107,13 +128,19 @@ impl Idefics3Generator {
         // Only the last position is asked for a token; the head over all others would cost more than a layer.
         let last = normed.narrow(1, tokens - 1, 1)?.contiguous()?;
         let logits = self.logits(&last)?;
-        trace.record("logits", &Tensor::from_slice(&logits, (1, logits.len()), &Device::Cpu)?)?;
+        trace.record(
+            "logits",
+            &Tensor::from_slice(&logits, (1, logits.len()), &Device::Cpu)?,
+        )?;
         Ok((logits, cache))
     }
 
     fn logits(&self, normed: &Tensor) -> Result<Vec<f32>> {
         let logits = self.head.forward(normed)?.flatten_all()?; // (vocabulary,)
-        Ok(logits.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec1::<f32>()?)
+        Ok(logits
+            .to_dtype(DType::F32)?
+            .to_device(&Device::Cpu)?
+            .to_vec1::<f32>()?)
     }
 
     fn decode(
@@ -134,16 +161,17 @@ impl Idefics3Generator {
         while ids.len() < room {
             let id = sampler.choose(&mut logits);
             ids.push(id);
-            if self.end_ids.contains(&id) {
-                stop = StopReason::EndOfTurn;
-                break;
-            }
+            // An id that ends the turn is text as well, unless it is a special token (as upstream decodes it).
             if let Some(piece) = pieces.push(id)? {
                 answer.push_str(&piece);
                 if on_step(Step::Text(&piece)).is_break() {
                     stop = StopReason::Cancelled;
                     break;
                 }
+            }
+            if self.end_ids.contains(&id) {
+                stop = StopReason::EndOfTurn;
+                break;
             }
             if ids.len() == room {
                 break;
@@ -159,7 +187,12 @@ impl Idefics3Generator {
                 let _ = on_step(Step::Text(&rest));
             }
         }
-        Ok(Completion { text: answer, ids, prompt_tokens: prompt.len(), stop })
+        Ok(Completion {
+            text: answer,
+            ids,
+            prompt_tokens: prompt.len(),
+            stop,
+        })
     }
 }
 

@@ -38,13 +38,19 @@ impl ColIdefics3 {
     ///
     /// # Errors
     /// When a tensor or file is missing or does not fit.
-    pub fn load(config: &Config, weights: &Weights, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self> {
+    pub fn load(
+        config: &Config,
+        weights: &Weights,
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+    ) -> Result<Self> {
         let mut files = ProcessorFiles::new(&checkpoint.folder);
         if let Some(base) = &checkpoint.base {
             files = files.with_fallback(base);
         }
         let version = options.prompt_version.unwrap_or_default();
-        let processor = ColIdefics3Processor::load(&files, Some(config.tokens_per_tile()), version)?;
+        let processor =
+            ColIdefics3Processor::load(&files, Some(config.tokens_per_tile()), version)?;
         let backbone = Idefics3::load(config, &weights.pp("model"))?;
         let linear = weights.linear("linear", config.text_config.hidden_size, DIM, true)?;
         Ok(Self {
@@ -75,9 +81,17 @@ impl ColIdefics3 {
     ) -> Result<PageEmbedding> {
         let prompt = self.processor.document(page, tiles)?;
         let grid = prompt.tiles.grid();
-        let visual = self.backbone.encode_images(&[prompt.tiles], self.processor.images(), on_tile, trace)?;
+        let visual = self.backbone.encode_images(
+            &[prompt.tiles],
+            self.processor.images(),
+            on_tile,
+            trace,
+        )?;
         let rows = self.project(&prompt.ids, visual.as_ref(), trace)?;
-        Ok(PageEmbedding { rows, geometry: self.processor.geometry(&prompt.ids, grid) })
+        Ok(PageEmbedding {
+            rows,
+            geometry: self.processor.geometry(&prompt.ids, grid),
+        })
     }
 
     /// [`Retriever::embed_query`], with every stage shown to `trace`.
@@ -103,7 +117,10 @@ impl ColIdefics3 {
             .to_vec1::<f32>()?;
         normalise(&mut values)?;
         let rows = Rows { values, dim: DIM };
-        trace.record("rows", &Tensor::from_slice(&rows.values, (rows.num_rows(), DIM), &Device::Cpu)?)?;
+        trace.record(
+            "rows",
+            &Tensor::from_slice(&rows.values, (rows.num_rows(), DIM), &Device::Cpu)?,
+        )?;
         Ok(rows)
     }
 }
@@ -112,7 +129,11 @@ impl ColIdefics3 {
 /// damaged weights and would poison every score, so it is an error here.
 fn normalise(values: &mut [f32]) -> Result<()> {
     for (row, values) in values.chunks_exact_mut(DIM).enumerate() {
-        let length = values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt() as f32;
+        let length = values
+            .iter()
+            .map(|v| f64::from(*v) * f64::from(*v))
+            .sum::<f64>()
+            .sqrt() as f32;
         if !(length.is_finite() && length > 0.0) {
             return Err(Error::DegenerateRow { row, length });
         }
@@ -133,7 +154,11 @@ impl Retriever for ColIdefics3 {
         }
     }
 
-    fn embed_page(&self, page: &RgbImage, on_tile: &mut dyn FnMut(usize, usize) -> bool) -> Result<PageEmbedding> {
+    fn embed_page(
+        &self,
+        page: &RgbImage,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<PageEmbedding> {
         self.embed_page_traced(page, &self.tiles, on_tile, &mut NoTrace)
     }
 

@@ -6,7 +6,10 @@ pub use colidefics3::ColIdefics3;
 
 use image::RgbImage;
 
-use crate::{Result, processor::{PromptVersion, TokenGeometry}};
+use crate::{
+    Result,
+    processor::{PromptVersion, TokenGeometry},
+};
 
 /// The rows of one page or query.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +58,11 @@ pub trait Retriever: Send + Sync {
     ///
     /// # Errors
     /// When a layer fails, or [`crate::Error::Cancelled`].
-    fn embed_page(&self, page: &RgbImage, on_tile: &mut dyn FnMut(usize, usize) -> bool) -> Result<PageEmbedding>;
+    fn embed_page(
+        &self,
+        page: &RgbImage,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<PageEmbedding>;
 
     /// The rows of a query.
     ///

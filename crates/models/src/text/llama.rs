@@ -121,7 +121,9 @@ impl Config {
         }
         let head_dim = self.head_dim();
         if head_dim == 0 || head_dim > MAX_WIDTH || head_dim % 2 != 0 {
-            return Err(format!("`text_config` gives heads of {head_dim} values, which cannot be rotated"));
+            return Err(format!(
+                "`text_config` gives heads of {head_dim} values, which cannot be rotated"
+            ));
         }
         if self.num_attention_heads % self.num_key_value_heads() != 0 {
             return Err(format!(
@@ -131,7 +133,10 @@ impl Config {
             ));
         }
         if self.hidden_act != "silu" {
-            return Err(format!("`text_config.hidden_act` is `{}`, only `silu` is implemented", self.hidden_act));
+            return Err(format!(
+                "`text_config.hidden_act` is `{}`, only `silu` is implemented",
+                self.hidden_act
+            ));
         }
         if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps > 0.0) {
             return Err("`text_config.rms_norm_eps` must be positive".to_owned());
@@ -141,7 +146,8 @@ impl Config {
 
     /// Width of a head.
     pub fn head_dim(&self) -> usize {
-        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
+        self.head_dim
+            .unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 
     /// Key and value heads.
@@ -157,7 +163,10 @@ impl Config {
     /// Inverse frequencies `(head_dim / 2,)`, in f32 as torch computes them.
     fn inv_freq(&self) -> std::result::Result<Vec<f32>, String> {
         let scaling = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref());
-        let theta = scaling.and_then(|s| s.rope_theta).or(self.rope_theta).unwrap_or(10_000.0);
+        let theta = scaling
+            .and_then(|s| s.rope_theta)
+            .or(self.rope_theta)
+            .unwrap_or(10_000.0);
         if !(theta.is_finite() && theta > 0.0) {
             return Err(format!("`rope_theta` {theta} is impossible"));
         }
@@ -166,7 +175,9 @@ impl Config {
             let exponent = (2 * i) as f32 / dim as f32;
             1.0 / theta.powf(f64::from(exponent)) as f32
         });
-        let Some(scaling) = scaling else { return Ok(plain.collect()) };
+        let Some(scaling) = scaling else {
+            return Ok(plain.collect());
+        };
         match scaling.rope_type.as_deref().unwrap_or("default") {
             "default" => Ok(plain.collect()),
             "linear" => {
@@ -177,10 +188,16 @@ impl Config {
                 let factor = scaling.required(scaling.factor, "factor")? as f32;
                 let low = scaling.required(scaling.low_freq_factor, "low_freq_factor")?;
                 let high = scaling.required(scaling.high_freq_factor, "high_freq_factor")?;
-                let context = scaling.original_max_position_embeddings.unwrap_or(self.max_position_embeddings) as f64;
-                Ok(plain.map(|freq| llama3_frequency(freq, factor, low, high, context)).collect())
+                let context = scaling
+                    .original_max_position_embeddings
+                    .unwrap_or(self.max_position_embeddings) as f64;
+                Ok(plain
+                    .map(|freq| llama3_frequency(freq, factor, low, high, context))
+                    .collect())
             }
-            other => Err(format!("`rope_type` `{other}` is not implemented (default, linear, llama3 are)")),
+            other => Err(format!(
+                "`rope_type` `{other}` is not implemented (default, linear, llama3 are)"
+            )),
         }
     }
 }
@@ -229,13 +246,27 @@ impl Llama {
     /// When a tensor is missing or of another shape.
     pub fn load(config: &Config, vb: &Weights) -> Result<Self> {
         let embed_tokens = vb.embedding("embed_tokens", config.vocab_size, config.hidden_size)?;
-        let inv_freq = config.inv_freq().map_err(|reason| crate::Error::Config { path: "config.json".into(), reason })?;
-        let rope = Arc::new(Rope::new(&inv_freq, config.num_positions(), 1.0, vb.placement())?);
+        let inv_freq = config.inv_freq().map_err(|reason| crate::Error::Config {
+            path: "config.json".into(),
+            reason,
+        })?;
+        let rope = Arc::new(Rope::new(
+            &inv_freq,
+            config.num_positions(),
+            1.0,
+            vb.placement(),
+        )?);
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(config, &rope, &vb.pp("layers").pp(index)))
             .collect::<Result<Vec<_>>>()?;
         let norm = vb.rms_norm("norm", config.hidden_size, config.rms_norm_eps)?;
-        Ok(Self { config: config.clone(), embed_tokens, layers, norm, placement: vb.placement().clone() })
+        Ok(Self {
+            config: config.clone(),
+            embed_tokens,
+            layers,
+            norm,
+            placement: vb.placement().clone(),
+        })
     }
 
     /// The configuration it was loaded with.
@@ -260,7 +291,11 @@ impl Llama {
 
     /// An empty KV cache with room for `capacity` tokens.
     pub fn new_cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(self.layers.len(), self.config.num_key_value_heads() * self.config.head_dim(), capacity)
+        KvCache::new(
+            self.layers.len(),
+            self.config.num_key_value_heads() * self.config.head_dim(),
+            capacity,
+        )
     }
 
     /// `x` `(1, seq, hidden)` → hidden states of the same shape before the final norm. With a cache, the
@@ -268,7 +303,12 @@ impl Llama {
     ///
     /// # Errors
     /// When the sequence outgrows the model.
-    pub fn forward(&self, mut x: Tensor, mut cache: Option<&mut KvCache>, trace: &mut dyn Trace) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        mut x: Tensor,
+        mut cache: Option<&mut KvCache>,
+        trace: &mut dyn Trace,
+    ) -> Result<Tensor> {
         for (index, layer) in self.layers.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| &mut cache.layers_mut()[index]);
             x = layer.mlp.forward(layer.attention.forward(x, cache)?)?;
@@ -293,14 +333,27 @@ impl Llama {
         if tied {
             return Ok(self.embed_tokens.tied_head()?);
         }
-        Ok(root.linear("lm_head", self.config.hidden_size, self.config.vocab_size, false)?)
+        Ok(root.linear(
+            "lm_head",
+            self.config.hidden_size,
+            self.config.vocab_size,
+            false,
+        )?)
     }
 }
 
 impl Layer {
     fn load(config: &Config, rope: &Arc<Rope>, vb: &Weights) -> Result<Self> {
-        let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.rms_norm_eps);
-        let (q_heads, kv_heads, head_dim) = (config.num_attention_heads, config.num_key_value_heads(), config.head_dim());
+        let (hidden, inner, eps) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.rms_norm_eps,
+        );
+        let (q_heads, kv_heads, head_dim) = (
+            config.num_attention_heads,
+            config.num_key_value_heads(),
+            config.head_dim(),
+        );
         let bias = config.attention_bias;
         let attn = vb.pp("self_attn");
         let attention = AttentionBlock {
@@ -309,7 +362,12 @@ impl Layer {
             k_proj: attn.linear("k_proj", hidden, kv_heads * head_dim, bias)?,
             v_proj: attn.linear("v_proj", hidden, kv_heads * head_dim, bias)?,
             o_proj: attn.linear("o_proj", q_heads * head_dim, hidden, bias)?,
-            shape: AttentionShape { q_heads, kv_heads, head_dim, scale: (head_dim as f32).powf(-0.5) },
+            shape: AttentionShape {
+                q_heads,
+                kv_heads,
+                head_dim,
+                scale: (head_dim as f32).powf(-0.5),
+            },
             rope: Some(Arc::clone(rope)),
             visibility: Visibility::Causal,
         };
@@ -332,7 +390,9 @@ mod tests {
 
     #[test]
     fn both_rope_layouts_give_the_same_frequencies() {
-        let old: Config = serde_json::from_str(r#"{"rope_theta": 100000, "rope_scaling": null, "head_dim": 8}"#).unwrap();
+        let old: Config =
+            serde_json::from_str(r#"{"rope_theta": 100000, "rope_scaling": null, "head_dim": 8}"#)
+                .unwrap();
         let new: Config =
             serde_json::from_str(r#"{"rope_parameters": {"rope_theta": 100000.0, "rope_type": "default"}, "head_dim": 8}"#)
                 .unwrap();

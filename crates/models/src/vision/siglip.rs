@@ -63,23 +63,47 @@ impl Config {
     /// # Errors
     /// The reason in words.
     pub fn check(&self) -> std::result::Result<(), String> {
-        let Self { hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, image_size, patch_size, .. } =
-            *self;
-        let sizes = [hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, image_size, patch_size];
+        let Self {
+            hidden_size,
+            intermediate_size,
+            num_hidden_layers,
+            num_attention_heads,
+            image_size,
+            patch_size,
+            ..
+        } = *self;
+        let sizes = [
+            hidden_size,
+            intermediate_size,
+            num_hidden_layers,
+            num_attention_heads,
+            image_size,
+            patch_size,
+        ];
         if sizes.iter().any(|&size| size == 0 || size > MAX_WIDTH) {
             return Err("`vision_config` has a size of zero or beyond any model".to_owned());
         }
         if self.num_channels != 3 {
-            return Err(format!("`vision_config.num_channels` is {}, only 3 is implemented", self.num_channels));
+            return Err(format!(
+                "`vision_config.num_channels` is {}, only 3 is implemented",
+                self.num_channels
+            ));
         }
         if hidden_size % num_attention_heads != 0 {
-            return Err(format!("`vision_config.hidden_size` {hidden_size} does not divide by {num_attention_heads} heads"));
+            return Err(format!(
+                "`vision_config.hidden_size` {hidden_size} does not divide by {num_attention_heads} heads"
+            ));
         }
         if patch_size > image_size {
-            return Err(format!("`vision_config.patch_size` {patch_size} is greater than a tile of {image_size}"));
+            return Err(format!(
+                "`vision_config.patch_size` {patch_size} is greater than a tile of {image_size}"
+            ));
         }
         if self.hidden_act != "gelu_pytorch_tanh" {
-            return Err(format!("`vision_config.hidden_act` is `{}`, only `gelu_pytorch_tanh` is implemented", self.hidden_act));
+            return Err(format!(
+                "`vision_config.hidden_act` is `{}`, only `gelu_pytorch_tanh` is implemented",
+                self.hidden_act
+            ));
         }
         Ok(())
     }
@@ -116,14 +140,25 @@ impl SiglipTower {
         let (hidden, patch) = (config.hidden_size, config.patch_size);
         let num_patches = config.patches_per_side().pow(2);
         let embeddings = vb.pp("embeddings");
-        let patch_embedding =
-            embeddings.linear_shaped("patch_embedding", &[hidden, config.num_channels, patch, patch], true)?;
-        let position_embedding = embeddings.pp("position_embedding").tensor("weight", &[num_patches, hidden])?;
+        let patch_embedding = embeddings.linear_shaped(
+            "patch_embedding",
+            &[hidden, config.num_channels, patch, patch],
+            true,
+        )?;
+        let position_embedding = embeddings
+            .pp("position_embedding")
+            .tensor("weight", &[num_patches, hidden])?;
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(config, &vb.pp("encoder.layers").pp(index)))
             .collect::<Result<Vec<_>>>()?;
         let post_layernorm = vb.layer_norm("post_layernorm", hidden, config.layer_norm_eps)?;
-        Ok(Self { config: config.clone(), patch_embedding, position_embedding, layers, post_layernorm })
+        Ok(Self {
+            config: config.clone(),
+            patch_embedding,
+            position_embedding,
+            layers,
+            post_layernorm,
+        })
     }
 
     /// The configuration it was loaded with.
@@ -173,8 +208,12 @@ impl Layer {
         let mlp = MlpBlock {
             norm: vb.layer_norm("layer_norm2", hidden, eps)?,
             mlp: Mlp::Gelu {
-                fc1: vb.pp("mlp").linear("fc1", hidden, config.intermediate_size, true)?,
-                fc2: vb.pp("mlp").linear("fc2", config.intermediate_size, hidden, true)?,
+                fc1: vb
+                    .pp("mlp")
+                    .linear("fc1", hidden, config.intermediate_size, true)?,
+                fc2: vb
+                    .pp("mlp")
+                    .linear("fc2", config.intermediate_size, hidden, true)?,
             },
         };
         Ok(Self { attention, mlp })
@@ -207,13 +246,25 @@ mod tests {
         let mut out = vec![0.0; 48];
         cut_patches(&tile, 4, 2, &mut out);
         // The second patch: columns 2 and 3 of rows 0 and 1, channel by channel.
-        assert_eq!(out[12..24], [2.0, 3.0, 6.0, 7.0, 18.0, 19.0, 22.0, 23.0, 34.0, 35.0, 38.0, 39.0]);
+        assert_eq!(
+            out[12..24],
+            [
+                2.0, 3.0, 6.0, 7.0, 18.0, 19.0, 22.0, 23.0, 34.0, 35.0, 38.0, 39.0
+            ]
+        );
     }
 
     #[test]
     fn defaults_are_those_of_the_class() {
         let config: Config = serde_json::from_str("{}").unwrap();
-        assert_eq!((config.hidden_size, config.num_hidden_layers, config.patch_size), (1152, 12, 32));
+        assert_eq!(
+            (
+                config.hidden_size,
+                config.num_hidden_layers,
+                config.patch_size
+            ),
+            (1152, 12, 32)
+        );
         assert!(config.check().is_ok());
         let lying: Config = serde_json::from_str(r#"{"hidden_size": 1000000000000}"#).unwrap();
         assert!(lying.check().is_err());

@@ -44,7 +44,10 @@ impl Default for Config {
             architectures: None,
             // The one value that Idefics3 changes, and only where `text_config` is missing altogether
             // (`sub_configs_defaults` in `configuration_idefics3.py`).
-            text_config: llama::Config { rms_norm_eps: 1e-5, ..llama::Config::default() },
+            text_config: llama::Config {
+                rms_norm_eps: 1e-5,
+                ..llama::Config::default()
+            },
             vision_config: siglip::Config::default(),
             scale_factor: None,
             image_token_id: None,
@@ -60,10 +63,17 @@ impl Config {
     /// When it cannot be read or describes no model that can be run.
     pub fn load(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
-        let bytes = fs_err::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
-        let config: Self =
-            serde_json::from_slice(&bytes).map_err(|source| Error::Json { path: path.clone(), source })?;
-        config.check().map_err(|reason| Error::Config { path, reason })?;
+        let bytes = fs_err::read(&path).map_err(|source| Error::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let config: Self = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+            path: path.clone(),
+            source,
+        })?;
+        config
+            .check()
+            .map_err(|reason| Error::Config { path, reason })?;
         Ok(config)
     }
 
@@ -73,7 +83,9 @@ impl Config {
         let side = self.vision_config.patches_per_side();
         let scale = self.scale_factor();
         if scale == 0 || side % scale != 0 {
-            return Err(format!("`scale_factor` {scale} does not divide {side} patches"));
+            return Err(format!(
+                "`scale_factor` {scale} does not divide {side} patches"
+            ));
         }
         Ok(())
     }
@@ -117,7 +129,12 @@ impl Idefics3 {
             &vb.pp("connector"),
         )?;
         let text = Llama::load(&config.text_config, &vb.pp("text_model"))?;
-        Ok(Self { config: config.clone(), vision, connector, text })
+        Ok(Self {
+            config: config.clone(),
+            vision,
+            connector,
+            text,
+        })
     }
 
     /// The configuration it was loaded with.
@@ -191,7 +208,10 @@ impl Idefics3 {
             if frame.len() != normalised.len() {
                 return Err(Error::Config {
                     path: "preprocessor_config.json".into(),
-                    reason: format!("tiles of {} bytes do not fit a tower for {side} × {side} pixels", frame.len()),
+                    reason: format!(
+                        "tiles of {} bytes do not fit a tower for {side} × {side} pixels",
+                        frame.len()
+                    ),
                 });
             }
             processor.normalize_tile(frame, &mut normalised);
@@ -212,17 +232,25 @@ impl Idefics3 {
         let num_ids = ids.iter().filter(|&&id| id == image).count();
         let num_visual = visual.map_or(Ok(0), |visual| visual.dim(0))?;
         if num_ids != num_visual {
-            return Err(Error::ImageTokens { ids: num_ids, visual: num_visual });
+            return Err(Error::ImageTokens {
+                ids: num_ids,
+                visual: num_visual,
+            });
         }
         let embedded = self.text.embed_tokens().forward(ids)?; // (tokens, hidden)
-        let Some(visual) = visual else { return Ok(embedded.unsqueeze(0)?) };
+        let Some(visual) = visual else {
+            return Ok(embedded.unsqueeze(0)?);
+        };
         let visual = visual.to_dtype(embedded.dtype())?;
         // Runs of equal kind are copied as a whole: a tile's tokens are one run.
         let mut parts = Vec::new();
         let (mut start, mut used) = (0, 0);
         while start < ids.len() {
             let is_image = ids[start] == image;
-            let len = ids[start..].iter().take_while(|&&id| (id == image) == is_image).count();
+            let len = ids[start..]
+                .iter()
+                .take_while(|&&id| (id == image) == is_image)
+                .count();
             if is_image {
                 parts.push(visual.narrow(0, used, len)?);
                 used += len;

@@ -70,12 +70,21 @@ impl AttentionBlock {
         Ok(x)
     }
 
-    fn forward_slices(&self, x: &mut [f32], batch: usize, seq: usize, cache: Option<&mut LayerCache>) {
+    fn forward_slices(
+        &self,
+        x: &mut [f32],
+        batch: usize,
+        seq: usize,
+        cache: Option<&mut LayerCache>,
+    ) {
         let rows = batch * seq;
         let hidden = self.q_proj.inputs();
         let (q_width, kv_width) = (self.q_proj.outputs(), self.k_proj.outputs());
         let mut normed = Scratch::take(rows * hidden);
-        self.norm.apply(Rows::new(x, rows, hidden), RowsMut::new(&mut normed, rows, hidden));
+        self.norm.apply(
+            Rows::new(x, rows, hidden),
+            RowsMut::new(&mut normed, rows, hidden),
+        );
         let mut q = Scratch::take(rows * q_width);
         let mut out = Scratch::take(rows * q_width);
         match cache {
@@ -83,7 +92,10 @@ impl AttentionBlock {
                 let first = cache.len;
                 cache.keys.resize((first + seq) * kv_width, 0.0);
                 cache.values.resize((first + seq) * kv_width, 0.0);
-                let (k, v) = (&mut cache.keys[first * kv_width..], &mut cache.values[first * kv_width..]);
+                let (k, v) = (
+                    &mut cache.keys[first * kv_width..],
+                    &mut cache.values[first * kv_width..],
+                );
                 self.project_qkv(&normed, rows, &mut q, k, v);
                 self.rotate(&mut q, k, seq, first);
                 cache.len = first + seq;
@@ -104,7 +116,10 @@ impl AttentionBlock {
                 let mut k = Scratch::take(rows * kv_width);
                 let mut v = Scratch::take(rows * kv_width);
                 self.project_qkv(&normed, rows, &mut q, &mut k, &mut v);
-                for (q, k) in q.chunks_exact_mut(seq * q_width).zip(k.chunks_exact_mut(seq * kv_width)) {
+                for (q, k) in q
+                    .chunks_exact_mut(seq * q_width)
+                    .zip(k.chunks_exact_mut(seq * kv_width))
+                {
                     self.rotate(q, k, seq, 0);
                 }
                 let mask = match self.visibility {
@@ -124,33 +139,86 @@ impl AttentionBlock {
         }
         project(
             Rows::new(&out, rows, q_width),
-            vec![Target { linear: &self.o_proj, out: x, activation: Activation::Identity, write: Write::Add }],
+            vec![Target {
+                linear: &self.o_proj,
+                out: x,
+                activation: Activation::Identity,
+                write: Write::Add,
+            }],
         );
     }
 
-    fn project_qkv(&self, normed: &[f32], rows: usize, q: &mut [f32], k: &mut [f32], v: &mut [f32]) {
-        let target = |linear, out| Target { linear, out, activation: Activation::Identity, write: Write::Store };
+    fn project_qkv(
+        &self,
+        normed: &[f32],
+        rows: usize,
+        q: &mut [f32],
+        k: &mut [f32],
+        v: &mut [f32],
+    ) {
+        let target = |linear, out| Target {
+            linear,
+            out,
+            activation: Activation::Identity,
+            write: Write::Store,
+        };
         project(
             Rows::new(normed, rows, self.q_proj.inputs()),
-            vec![target(&self.q_proj, q), target(&self.k_proj, k), target(&self.v_proj, v)],
+            vec![
+                target(&self.q_proj, q),
+                target(&self.k_proj, k),
+                target(&self.v_proj, v),
+            ],
         );
     }
 
     fn rotate(&self, q: &mut [f32], k: &mut [f32], seq: usize, first: usize) {
-        let Some(table) = self.rope.as_ref().map(|rope| rope.table()) else { return };
-        let AttentionShape { q_heads, kv_heads, head_dim, .. } = self.shape;
-        rope(RowsMut::new(q, seq, q_heads * head_dim), q_heads, head_dim, first, table);
-        rope(RowsMut::new(k, seq, kv_heads * head_dim), kv_heads, head_dim, first, table);
+        let Some(table) = self.rope.as_ref().map(|rope| rope.table()) else {
+            return;
+        };
+        let AttentionShape {
+            q_heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = self.shape;
+        rope(
+            RowsMut::new(q, seq, q_heads * head_dim),
+            q_heads,
+            head_dim,
+            first,
+            table,
+        );
+        rope(
+            RowsMut::new(k, seq, kv_heads * head_dim),
+            kv_heads,
+            head_dim,
+            first,
+            table,
+        );
     }
 
     /// The same with candle's operations, for the devices that `kernels` does not serve.
-    fn forward_dense(&self, x: &Tensor, cache: Option<&mut LayerCache>, first: usize) -> Result<Tensor> {
+    fn forward_dense(
+        &self,
+        x: &Tensor,
+        cache: Option<&mut LayerCache>,
+        first: usize,
+    ) -> Result<Tensor> {
         let (batch, seq, _) = x.dims3()?;
-        let AttentionShape { q_heads, kv_heads, head_dim, scale } = self.shape;
+        let AttentionShape {
+            q_heads,
+            kv_heads,
+            head_dim,
+            scale,
+        } = self.shape;
         let normed = self.norm.forward(x)?;
         let heads = |linear: &Linear, count: usize| -> Result<Tensor> {
             let projected = linear.forward_dense(&normed)?; // (batch, seq, count * head_dim)
-            Ok(projected.reshape((batch, seq, count, head_dim))?.transpose(1, 2)?.contiguous()?)
+            Ok(projected
+                .reshape((batch, seq, count, head_dim))?
+                .transpose(1, 2)?
+                .contiguous()?)
         };
         let mut q = heads(&self.q_proj, q_heads)?; // (batch, q_heads, seq, head_dim)
         let mut k = heads(&self.k_proj, kv_heads)?; // (batch, kv_heads, seq, head_dim)
@@ -165,7 +233,9 @@ impl AttentionBlock {
         let total = k.dim(2)?;
         let repeat = |t: &Tensor| -> Result<Tensor> {
             let groups = q_heads / kv_heads;
-            let spread = t.unsqueeze(2)?.expand((batch, kv_heads, groups, total, head_dim))?;
+            let spread = t
+                .unsqueeze(2)?
+                .expand((batch, kv_heads, groups, total, head_dim))?;
             Ok(spread.reshape((batch, q_heads, total, head_dim))?)
         };
         let scores = (q.matmul(&repeat(&k)?.t()?)? * f64::from(scale))?.to_dtype(DType::F32)?;
@@ -173,14 +243,30 @@ impl AttentionBlock {
             Visibility::Full => scores, // (batch, q_heads, seq, total)
             Visibility::Causal => {
                 let mask: Vec<f32> = (0..seq)
-                    .flat_map(|row| (0..total).map(move |key| if key > first + row { f32::NEG_INFINITY } else { 0.0 }))
+                    .flat_map(|row| {
+                        (0..total).map(move |key| {
+                            if key > first + row {
+                                f32::NEG_INFINITY
+                            } else {
+                                0.0
+                            }
+                        })
+                    })
                     .collect();
                 scores.broadcast_add(&Tensor::from_vec(mask, (seq, total), x.device())?)?
             }
         };
-        let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-        let weights = shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?.to_dtype(x.dtype())?;
-        let out = weights.matmul(&repeat(&v)?)?.transpose(1, 2)?.reshape((batch, seq, q_heads * head_dim))?;
+        let shifted = scores
+            .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
+            .exp()?;
+        let weights = shifted
+            .broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?
+            .to_dtype(x.dtype())?;
+        let out = weights.matmul(&repeat(&v)?)?.transpose(1, 2)?.reshape((
+            batch,
+            seq,
+            q_heads * head_dim,
+        ))?;
         Ok((x + self.o_proj.forward_dense(&out)?)?)
     }
 }

@@ -69,8 +69,15 @@ impl MlpBlock {
             for chunk in values.chunks_mut(ROWS_AT_A_TIME * hidden) {
                 let rows = chunk.len() / hidden;
                 let normed = &mut normed[..rows * hidden];
-                self.norm.apply(Rows::new(chunk, rows, hidden), RowsMut::new(normed, rows, hidden));
-                self.forward_slices(Rows::new(normed, rows, hidden), &mut inner[..rows * width], chunk);
+                self.norm.apply(
+                    Rows::new(chunk, rows, hidden),
+                    RowsMut::new(normed, rows, hidden),
+                );
+                self.forward_slices(
+                    Rows::new(normed, rows, hidden),
+                    &mut inner[..rows * width],
+                    chunk,
+                );
             }
             Ok(())
         })?;
@@ -81,22 +88,47 @@ impl MlpBlock {
         let rows = normed.num_rows();
         let output = match &self.mlp {
             Mlp::Gelu { fc1, fc2 } => {
-                let target = Target { linear: fc1, out: inner, activation: Activation::GeluTanh, write: Write::Store };
+                let target = Target {
+                    linear: fc1,
+                    out: inner,
+                    activation: Activation::GeluTanh,
+                    write: Write::Store,
+                };
                 project(normed, vec![target]);
                 fc2
             }
-            Mlp::SiluGated { gate_proj, up_proj, down_proj } => {
+            Mlp::SiluGated {
+                gate_proj,
+                up_proj,
+                down_proj,
+            } => {
                 let mut up = Scratch::take(inner.len());
-                let target = |linear, out| Target { linear, out, activation: Activation::Identity, write: Write::Store };
-                project(normed, vec![target(gate_proj, &mut *inner), target(up_proj, &mut up)]);
+                let target = |linear, out| Target {
+                    linear,
+                    out,
+                    activation: Activation::Identity,
+                    write: Write::Store,
+                };
+                project(
+                    normed,
+                    vec![target(gate_proj, &mut *inner), target(up_proj, &mut up)],
+                );
                 let width = gate_proj.outputs();
-                silu_mul(RowsMut::new(inner, rows, width), Rows::new(&up, rows, width));
+                silu_mul(
+                    RowsMut::new(inner, rows, width),
+                    Rows::new(&up, rows, width),
+                );
                 down_proj
             }
         };
         project(
             Rows::new(inner, rows, output.inputs()),
-            vec![Target { linear: output, out: x, activation: Activation::Identity, write: Write::Add }],
+            vec![Target {
+                linear: output,
+                out: x,
+                activation: Activation::Identity,
+                write: Write::Add,
+            }],
         );
     }
 
@@ -105,7 +137,11 @@ impl MlpBlock {
         let normed = self.norm.forward(x)?;
         let out = match &self.mlp {
             Mlp::Gelu { fc1, fc2 } => fc2.forward_dense(&fc1.forward_dense(&normed)?.gelu()?)?,
-            Mlp::SiluGated { gate_proj, up_proj, down_proj } => {
+            Mlp::SiluGated {
+                gate_proj,
+                up_proj,
+                down_proj,
+            } => {
                 let gate = gate_proj.forward_dense(&normed)?.silu()?;
                 down_proj.forward_dense(&(gate * up_proj.forward_dense(&normed)?)?)?
             }

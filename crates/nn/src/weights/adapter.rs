@@ -68,20 +68,31 @@ impl AdapterConfig {
     /// When it cannot be read, or asks for a kind of adapter that is not implemented.
     pub fn load(folder: &Path) -> Result<Self> {
         let path = folder.join(CONFIG);
-        let bytes =
-            fs_err::read(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
-        let config: Self = serde_json::from_slice(&bytes)
-            .map_err(|source| Error::Json { path: path.clone(), source })?;
-        config.check().map_err(|reason| Error::Adapter { path, reason })?;
+        let bytes = fs_err::read(&path).map_err(|source| Error::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let config: Self = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+            path: path.clone(),
+            source,
+        })?;
+        config
+            .check()
+            .map_err(|reason| Error::Adapter { path, reason })?;
         Ok(config)
     }
 
     fn check(&self) -> Result<(), String> {
         if let Some(kind) = self.peft_type.as_deref().filter(|&kind| kind != "LORA") {
-            return Err(format!("`peft_type` {kind} is not implemented, only LORA is"));
+            return Err(format!(
+                "`peft_type` {kind} is not implemented, only LORA is"
+            ));
         }
         if self.r == 0 || !self.lora_alpha.is_finite() {
-            return Err(format!("rank {} with alpha {} is impossible", self.r, self.lora_alpha));
+            return Err(format!(
+                "rank {} with alpha {} is impossible",
+                self.r, self.lora_alpha
+            ));
         }
         if self.bias.as_deref().is_some_and(|bias| bias != "none") {
             return Err("adapted biases (`bias`) are not implemented".to_owned());
@@ -89,7 +100,12 @@ impl AdapterConfig {
         let unsupported = [
             ("use_dora", self.use_dora),
             ("fan_in_fan_out", self.fan_in_fan_out),
-            ("modules_to_save", self.modules_to_save.as_ref().is_some_and(|list| !list.is_empty())),
+            (
+                "modules_to_save",
+                self.modules_to_save
+                    .as_ref()
+                    .is_some_and(|list| !list.is_empty()),
+            ),
             ("rank_pattern", !self.rank_pattern.is_empty()),
             ("alpha_pattern", !self.alpha_pattern.is_empty()),
         ];
@@ -155,8 +171,14 @@ impl Adapter {
             ),
             Targets::Names(_) => None,
         };
-        let mut adapter =
-            Self { config, store, path, modules: BTreeSet::new(), expression, merged };
+        let mut adapter = Self {
+            config,
+            store,
+            path,
+            modules: BTreeSet::new(),
+            expression,
+            merged,
+        };
         adapter.collect_modules()?;
         Ok(adapter)
     }
@@ -170,7 +192,9 @@ impl Adapter {
                 .find_map(|end| bare.strip_suffix(end))
                 .ok_or_else(|| self.unfit(format!("tensor `{name}` is not a LoRA factor")))?;
             if !self.matches(module)? {
-                return Err(self.unfit(format!("tensor `{name}` is for a module that `target_modules` does not match")));
+                return Err(self.unfit(format!(
+                    "tensor `{name}` is for a module that `target_modules` does not match"
+                )));
             }
             modules.insert(module.to_owned());
         }
@@ -179,17 +203,22 @@ impl Adapter {
     }
 
     fn unfit(&self, reason: String) -> Error {
-        Error::Adapter { path: self.path.clone(), reason }
+        Error::Adapter {
+            path: self.path.clone(),
+            reason,
+        }
     }
 
     fn matches(&self, module: &str) -> Result<bool> {
         match (&self.expression, &self.config.target_modules) {
-            (Some(expression), _) => expression
-                .is_match(module)
-                .map_err(|error| self.unfit(format!("`target_modules` cannot be evaluated ({error})"))),
+            (Some(expression), _) => expression.is_match(module).map_err(|error| {
+                self.unfit(format!("`target_modules` cannot be evaluated ({error})"))
+            }),
             (None, Targets::Names(names)) => Ok(names.iter().any(|name| {
                 module == name
-                    || module.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'))
+                    || module
+                        .strip_suffix(name.as_str())
+                        .is_some_and(|rest| rest.ends_with('.'))
             })),
             (None, Targets::Expression(_)) => Ok(false),
         }
@@ -210,10 +239,17 @@ impl Adapter {
     }
 
     /// The factors for `module` with the given sizes, or `None` if it is not adapted.
-    pub(crate) fn factors(&self, module: &str, inputs: usize, outputs: usize) -> Result<Option<Factors>> {
+    pub(crate) fn factors(
+        &self,
+        module: &str,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Option<Factors>> {
         if !self.modules.contains(module) {
             if self.matches(module)? {
-                return Err(self.unfit(format!("module `{module}` should be adapted, but its factors are missing")));
+                return Err(self.unfit(format!(
+                    "module `{module}` should be adapted, but its factors are missing"
+                )));
             }
             return Ok(None);
         }
@@ -229,7 +265,11 @@ impl Adapter {
 
     fn read(&self, bare: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let prefixed = format!("{PREFIX}{bare}");
-        let name = if self.store.contains(&prefixed) { prefixed.as_str() } else { bare };
+        let name = if self.store.contains(&prefixed) {
+            prefixed.as_str()
+        } else {
+            bare
+        };
         self.store.read_all(name, shape)
     }
 }
@@ -237,7 +277,10 @@ impl Adapter {
 impl Factors {
     /// Adds rows `first ..` of `B·A` to `rows`, which hold whole rows of the base weight.
     pub(crate) fn add_to(&self, first: usize, inputs: usize, rows: &mut [f32]) {
-        for (row, b) in rows.chunks_exact_mut(inputs).zip(self.b[first * self.rank..].chunks_exact(self.rank)) {
+        for (row, b) in rows
+            .chunks_exact_mut(inputs)
+            .zip(self.b[first * self.rank..].chunks_exact(self.rank))
+        {
             for (&factor, a) in b.iter().zip(self.a.chunks_exact(inputs)) {
                 for (value, &a) in row.iter_mut().zip(a) {
                     *value += factor * a;

@@ -24,11 +24,18 @@ pub(crate) struct WeightFile {
 impl WeightFile {
     /// Opens `path` and validates its header.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
+        let io = |source| Error::Io {
+            path: path.to_owned(),
+            source,
+        };
         let file = fs_err::File::open(path).map_err(io)?;
         let file_bytes = file.metadata().map_err(io)?.len();
         if file_bytes < 8 {
-            return Err(Error::Length { path: path.to_owned(), expected: 8, found: file_bytes });
+            return Err(Error::Length {
+                path: path.to_owned(),
+                expected: 8,
+                found: file_bytes,
+            });
         }
         let mut first = [0; 8];
         read_exact_at(&file, &mut first, 0).map_err(io)?;
@@ -36,7 +43,11 @@ impl WeightFile {
         let mut json = vec![0; length as usize];
         read_exact_at(&file, &mut json, 8).map_err(io)?;
         let entries = header::parse(path, &json, file_bytes)?;
-        Ok(Self { path: path.to_owned(), file, entries })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            entries,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -54,7 +65,10 @@ impl WeightFile {
     /// the weights would otherwise surface as an empty answer much later.
     pub(crate) fn read(&self, name: &str, start: usize, out: &mut [f32]) -> Result<()> {
         let Some(entry) = self.entries.get(name) else {
-            return Err(Error::MissingTensor { name: name.to_owned(), files: vec![self.path.clone()] });
+            return Err(Error::MissingTensor {
+                name: name.to_owned(),
+                files: vec![self.path.clone()],
+            });
         };
         let Some(element_type) = entry.element_type else {
             return Err(Error::TensorType {
@@ -68,12 +82,17 @@ impl WeightFile {
         let mut offset = entry.offset + (start * size) as u64;
         for chunk in out.chunks_mut(CHUNK_BYTES / size) {
             let bytes = &mut bytes[..chunk.len() * size];
-            read_exact_at(&self.file, bytes, offset)
-                .map_err(|source| Error::Io { path: self.path.clone(), source })?;
+            read_exact_at(&self.file, bytes, offset).map_err(|source| Error::Io {
+                path: self.path.clone(),
+                source,
+            })?;
             offset += bytes.len() as u64;
             convert(element_type, bytes, chunk);
             if !chunk.iter().all(|value| value.is_finite()) {
-                return Err(Error::NotFinite { path: self.path.clone(), name: name.to_owned() });
+                return Err(Error::NotFinite {
+                    path: self.path.clone(),
+                    name: name.to_owned(),
+                });
             }
         }
         Ok(())
@@ -107,7 +126,11 @@ fn read_exact_at(file: &fs_err::File, buffer: &mut [u8], offset: u64) -> std::io
 }
 
 #[cfg(windows)]
-fn read_exact_at(file: &fs_err::File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+fn read_exact_at(
+    file: &fs_err::File,
+    mut buffer: &mut [u8],
+    mut offset: u64,
+) -> std::io::Result<()> {
     use std::os::windows::fs::FileExt;
     while !buffer.is_empty() {
         let read = file.file().seek_read(buffer, offset)?;

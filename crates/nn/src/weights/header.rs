@@ -67,7 +67,11 @@ pub(crate) fn header_length(path: &Path, first: [u8; 8], file_bytes: u64) -> Res
         return Err(invalid(path, format!("its header claims {length} bytes")));
     }
     if length + 8 > file_bytes {
-        return Err(Error::Length { path: path.to_owned(), expected: length + 8, found: file_bytes });
+        return Err(Error::Length {
+            path: path.to_owned(),
+            expected: length + 8,
+            found: file_bytes,
+        });
     }
     Ok(length)
 }
@@ -86,14 +90,23 @@ pub(crate) fn parse(path: &Path, json: &[u8], file_bytes: u64) -> Result<BTreeMa
         let entry: RawEntry = serde_json::from_value(value)
             .map_err(|error| invalid(path, format!("tensor `{name}`: {error}")))?;
         let (begin, end) = entry.data_offsets;
-        let bits = type_bits(&entry.dtype)
-            .ok_or_else(|| invalid(path, format!("tensor `{name}` has unknown type `{}`", entry.dtype)))?;
+        let bits = type_bits(&entry.dtype).ok_or_else(|| {
+            invalid(
+                path,
+                format!("tensor `{name}` has unknown type `{}`", entry.dtype),
+            )
+        })?;
         let elements = entry
             .shape
             .iter()
             .try_fold(1_u64, |product, &dim| product.checked_mul(dim as u64))
             .and_then(|count| count.checked_mul(bits))
-            .ok_or_else(|| invalid(path, format!("tensor `{name}` has an impossible shape {:?}", entry.shape)))?;
+            .ok_or_else(|| {
+                invalid(
+                    path,
+                    format!("tensor `{name}` has an impossible shape {:?}", entry.shape),
+                )
+            })?;
         if begin > end || end - begin != elements.div_ceil(8) {
             return Err(invalid(
                 path,
@@ -115,7 +128,12 @@ pub(crate) fn parse(path: &Path, json: &[u8], file_bytes: u64) -> Result<BTreeMa
             .ok_or_else(|| invalid(path, format!("tensor `{name}` lies beyond any file")))?;
         entries.insert(
             name,
-            Entry { element_type, type_name: entry.dtype, shape: entry.shape, offset },
+            Entry {
+                element_type,
+                type_name: entry.dtype,
+                shape: entry.shape,
+                offset,
+            },
         );
     }
     check_spans(path, spans, data_start, file_bytes)?;
@@ -123,24 +141,39 @@ pub(crate) fn parse(path: &Path, json: &[u8], file_bytes: u64) -> Result<BTreeMa
 }
 
 /// The data must be covered exactly once: no gap, no overlap, no missing or additional byte.
-fn check_spans(path: &Path, mut spans: Vec<(u64, u64)>, data_start: u64, file_bytes: u64) -> Result<()> {
+fn check_spans(
+    path: &Path,
+    mut spans: Vec<(u64, u64)>,
+    data_start: u64,
+    file_bytes: u64,
+) -> Result<()> {
     spans.sort_unstable();
     let mut end_so_far = 0;
     for (begin, end) in spans {
         if begin != end_so_far {
-            return Err(invalid(path, format!("tensor data overlaps or leaves a gap at byte {begin}")));
+            return Err(invalid(
+                path,
+                format!("tensor data overlaps or leaves a gap at byte {begin}"),
+            ));
         }
         end_so_far = end;
     }
     let expected = data_start.saturating_add(end_so_far);
     if expected != file_bytes {
-        return Err(Error::Length { path: path.to_owned(), expected, found: file_bytes });
+        return Err(Error::Length {
+            path: path.to_owned(),
+            expected,
+            found: file_bytes,
+        });
     }
     Ok(())
 }
 
 fn invalid(path: &Path, reason: String) -> Error {
-    Error::Header { path: path.to_owned(), reason }
+    Error::Header {
+        path: path.to_owned(),
+        reason,
+    }
 }
 
 #[cfg(test)]
@@ -148,7 +181,11 @@ mod tests {
     use super::*;
 
     fn parse_text(json: &str, data_bytes: u64) -> Result<BTreeMap<String, Entry>> {
-        parse(Path::new("x.safetensors"), json.as_bytes(), 8 + json.len() as u64 + data_bytes)
+        parse(
+            Path::new("x.safetensors"),
+            json.as_bytes(),
+            8 + json.len() as u64 + data_bytes,
+        )
     }
 
     #[test]
@@ -163,15 +200,42 @@ mod tests {
     #[test]
     fn lies_are_refused() {
         for (json, bytes) in [
-            (r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,20]}}"#, 20),
-            (r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#, 23),
-            (r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#, 25),
-            (r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[24,0]}}"#, 24),
-            (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 4),
-            (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, 8),
-            (r#"{"a":{"dtype":"F32","shape":[18446744073709551615,3],"data_offsets":[0,24]}}"#, 24),
-            (r#"{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}"#, 4),
-            (r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#, 4),
+            (
+                r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,20]}}"#,
+                20,
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#,
+                23,
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#,
+                25,
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[24,0]}}"#,
+                24,
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+                4,
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+                8,
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[18446744073709551615,3],"data_offsets":[0,24]}}"#,
+                24,
+            ),
+            (
+                r#"{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}"#,
+                4,
+            ),
+            (
+                r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#,
+                4,
+            ),
             (r#"{"a":3}"#, 0),
             ("[]", 0),
         ] {
@@ -182,7 +246,17 @@ mod tests {
     #[test]
     fn a_header_longer_than_the_file_is_a_truncation() {
         let error = header_length(Path::new("x"), 50_u64.to_le_bytes(), 20).unwrap_err();
-        assert!(matches!(error, Error::Length { expected: 58, found: 20, .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                Error::Length {
+                    expected: 58,
+                    found: 20,
+                    ..
+                }
+            ),
+            "{error}"
+        );
         assert!(header_length(Path::new("x"), u64::MAX.to_le_bytes(), 20).is_err());
     }
 }

@@ -26,12 +26,20 @@ pub struct Placement {
 impl Placement {
     /// On the CPU through `kernels`, with large matrices held in `precision`.
     pub fn cpu(precision: Precision) -> Self {
-        Self { device: Device::Cpu, dtype: DType::F32, packed: Some(precision) }
+        Self {
+            device: Device::Cpu,
+            dtype: DType::F32,
+            packed: Some(precision),
+        }
     }
 
     /// On any device through candle's operations, everything held in `dtype`.
     pub fn candle(device: Device, dtype: DType) -> Self {
-        Self { device, dtype, packed: None }
+        Self {
+            device,
+            dtype,
+            packed: None,
+        }
     }
 
     /// The device tensors are on.
@@ -74,7 +82,13 @@ pub struct Weights {
 impl Weights {
     /// All tensors of `store`.
     pub fn new(store: Arc<WeightStore>, placement: Placement) -> Self {
-        Self { store, adapter: None, placement, prefix: String::new(), loaded: Arc::default() }
+        Self {
+            store,
+            adapter: None,
+            placement,
+            prefix: String::new(),
+            loaded: Arc::default(),
+        }
     }
 
     /// The same with an adapter over it.
@@ -108,7 +122,11 @@ impl Weights {
     }
 
     fn full(&self, name: &str) -> String {
-        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
+        if self.prefix.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.prefix)
+        }
     }
 
     /// The values of tensor `name` as f32, row-major.
@@ -125,7 +143,9 @@ impl Weights {
     /// When it is missing or of another shape.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let tensor = Tensor::from_vec(self.values(name, shape)?, shape, &Device::Cpu)?;
-        Ok(tensor.to_dtype(self.placement.dtype)?.to_device(&self.placement.device)?)
+        Ok(tensor
+            .to_dtype(self.placement.dtype)?
+            .to_device(&self.placement.device)?)
     }
 
     /// A linear layer `inputs → outputs` from `{name}.weight` `(outputs, inputs)` and, if asked for,
@@ -147,7 +167,9 @@ impl Weights {
         let inputs: usize = shape[1..].iter().product();
         let module = self.full(name);
         let factors = match &self.adapter {
-            Some(adapter) => adapter.factors(&module, inputs, outputs)?.map(|f| (adapter.merged(), f)),
+            Some(adapter) => adapter
+                .factors(&module, inputs, outputs)?
+                .map(|f| (adapter.merged(), f)),
             None => None,
         };
         let weight = format!("{module}.weight");
@@ -159,7 +181,11 @@ impl Weights {
             }
             Ok(())
         })?;
-        let bias = if bias { Some(self.store.read_all(&format!("{module}.bias"), &[outputs])?) } else { None };
+        let bias = if bias {
+            Some(self.store.read_all(&format!("{module}.bias"), &[outputs])?)
+        } else {
+            None
+        };
         let lora = match &factors {
             Some((false, factors)) => {
                 // The factors are small beside the base and sit on the path of every token: f32.
@@ -190,9 +216,10 @@ impl Weights {
         fill: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
     ) -> Result<Storage> {
         if let Some(precision) = self.placement.packed {
-            let packed = PackedMatrix::pack::<Error>(precision, outputs, inputs, |rows, buffer| {
-                fill(rows.start, buffer)
-            })?;
+            let packed =
+                PackedMatrix::pack::<Error>(precision, outputs, inputs, |rows, buffer| {
+                    fill(rows.start, buffer)
+                })?;
             self.loaded.fetch_add(packed.num_bytes(), Ordering::Relaxed);
             return Ok(Storage::Packed(Arc::new(packed)));
         }
@@ -235,6 +262,10 @@ impl Weights {
     /// # Errors
     /// When the tensor is missing or of another shape.
     pub fn rms_norm(&self, name: &str, hidden: usize, eps: f64) -> Result<Norm> {
-        Norm::rms(self.pp(name).values("weight", &[hidden])?, eps, &self.placement)
+        Norm::rms(
+            self.pp(name).values("weight", &[hidden])?,
+            eps,
+            &self.placement,
+        )
     }
 }

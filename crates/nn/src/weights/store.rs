@@ -38,10 +38,15 @@ impl WeightStore {
         if single.is_file() || !index.is_file() {
             return Self::open_files(&[single]);
         }
-        let io = |source| Error::Io { path: index.clone(), source };
+        let io = |source| Error::Io {
+            path: index.clone(),
+            source,
+        };
         let text = fs_err::read(&index).map_err(io)?;
-        let parsed: ShardIndex = serde_json::from_slice(&text)
-            .map_err(|source| Error::Json { path: index.clone(), source })?;
+        let parsed: ShardIndex = serde_json::from_slice(&text).map_err(|source| Error::Json {
+            path: index.clone(),
+            source,
+        })?;
         let mut shards: Vec<&String> = parsed.weight_map.values().collect();
         shards.sort_unstable();
         shards.dedup();
@@ -59,7 +64,10 @@ impl WeightStore {
         let store = Self::open_files(&paths)?;
         for (name, shard) in &parsed.weight_map {
             if !store.contains(name) {
-                return Err(Error::MissingTensor { name: name.clone(), files: vec![folder.join(shard)] });
+                return Err(Error::MissingTensor {
+                    name: name.clone(),
+                    files: vec![folder.join(shard)],
+                });
             }
         }
         Ok(store)
@@ -108,7 +116,10 @@ impl WeightStore {
 
     /// The files, in the order given.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.files.iter().map(|file| file.path().to_owned()).collect()
+        self.files
+            .iter()
+            .map(|file| file.path().to_owned())
+            .collect()
     }
 
     /// Number of values in all tensors.
@@ -160,7 +171,10 @@ impl WeightStore {
     fn file_of(&self, name: &str) -> Result<&WeightFile> {
         match self.tensors.get(name) {
             Some(&index) => Ok(&self.files[index]),
-            None => Err(Error::MissingTensor { name: name.to_owned(), files: self.paths() }),
+            None => Err(Error::MissingTensor {
+                name: name.to_owned(),
+                files: self.paths(),
+            }),
         }
     }
 }

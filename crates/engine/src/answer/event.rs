@@ -1,0 +1,126 @@
+//! What an answer is made of while it comes into being; the same names in the terminal, in JSON lines and
+//! in server-sent events.
+
+use crate::{Region, retrieve::PageHit};
+
+/// One event; serialised as one line of `ask --json`.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum AnswerEvent {
+    /// What is being done.
+    Status {
+        /// `retrieve`, `look`, `read` or `note`.
+        stage: &'static str,
+        /// In words.
+        message: String,
+    },
+    /// The pages the answer is drawn from.
+    Evidence {
+        /// The best first.
+        pages: Vec<EvidencePage>,
+    },
+    /// More of the answer.
+    Token {
+        /// Whole characters.
+        text: String,
+    },
+    /// A page the answer rests on.
+    Citation(Citation),
+    /// The answer is complete.
+    Done(Done),
+    /// It could not be completed.
+    Failed {
+        /// In words, with causes.
+        error: String,
+        /// A name that stays the same between versions.
+        code: &'static str,
+        /// What to do next.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+}
+
+impl AnswerEvent {
+    /// The event for an error.
+    pub fn failed(error: &crate::Error) -> Self {
+        Self::Failed {
+            error: crate::chain(error),
+            code: error.code(),
+            hint: error.hint(),
+        }
+    }
+}
+
+/// A page given to the generator.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct EvidencePage {
+    /// From 1.
+    pub rank: u32,
+    /// Path of the document.
+    pub document: String,
+    /// Number of the page, from 1.
+    pub page: u32,
+    /// The score of the search.
+    pub score: f32,
+    /// Where on the page.
+    pub regions: Vec<Region>,
+    /// The part of its text that fits the question best.
+    pub text: String,
+}
+
+impl From<&PageHit> for EvidencePage {
+    fn from(found: &PageHit) -> Self {
+        Self {
+            rank: found.hit.rank,
+            document: found.hit.document.clone(),
+            page: found.hit.page,
+            score: found.hit.score,
+            regions: found.regions.clone(),
+            text: found.hit.text.clone(),
+        }
+    }
+}
+
+/// A page an answer points to.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Citation {
+    /// Path of the document.
+    pub document: String,
+    /// Number of the page, from 1.
+    pub page: u32,
+}
+
+/// A complete answer.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Done {
+    /// The whole text.
+    pub answer: String,
+    /// The pages it points to.
+    pub citations: Vec<Citation>,
+    /// Who wrote it: a generator's name, or `quotes`.
+    pub generator: String,
+    /// Why it ended, where a generator wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<colibri_models::generate::StopReason>,
+    /// Tokens read and written, where a generator wrote it.
+    pub prompt_tokens: usize,
+    /// Tokens written.
+    pub new_tokens: usize,
+    /// How long the parts took.
+    pub timings_ms: Timings,
+    /// Greatest resident memory of this process so far.
+    pub peak_memory_bytes: u64,
+}
+
+/// Milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Timings {
+    /// Finding pages, loading the retriever included.
+    pub retrieve: f64,
+    /// Loading the generator and drawing the pages.
+    pub prepare: f64,
+    /// From there to the first piece of text.
+    pub first_token: f64,
+    /// Everything.
+    pub total: f64,
+}

@@ -1,0 +1,277 @@
+//! Answering without a generator: the passages of the evidence that say most about the question.
+
+use std::collections::{HashMap, HashSet};
+
+/// Passages quoted at most.
+const MOST_PASSAGES: usize = 3;
+/// A passage that scores less than this share of the best is left out.
+const LEAST_SHARE: f64 = 0.4;
+/// Lines of a passage. The line that holds the question's words is often a label or a table's head, and the
+/// answer stands below it.
+const LINES: usize = 3;
+/// What the first, second and third line of a passage count.
+const LINE_WEIGHTS: [f64; LINES] = [1.0, 0.6, 0.4];
+/// A passage that holds a number, where the question asks for one.
+const NUMBER_BONUS: f64 = 0.8;
+/// Later pages weigh less: the search has already said which is best.
+const RANK_DECAY: f64 = 0.85;
+
+/// Words that say nothing about what is asked.
+const STOP_WORDS: &[&str] = &[
+    "a",
+    "about",
+    "according",
+    "an",
+    "and",
+    "are",
+    "as",
+    "at",
+    "be",
+    "been",
+    "by",
+    "did",
+    "do",
+    "does",
+    "for",
+    "from",
+    "had",
+    "has",
+    "have",
+    "how",
+    "in",
+    "into",
+    "is",
+    "it",
+    "its",
+    "many",
+    "much",
+    "of",
+    "on",
+    "or",
+    "that",
+    "the",
+    "their",
+    "there",
+    "this",
+    "to",
+    "was",
+    "were",
+    "what",
+    "when",
+    "where",
+    "which",
+    "who",
+    "whom",
+    "whose",
+    "why",
+    "will",
+    "with",
+];
+
+/// Neighbouring lines of a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Quote {
+    /// Index of the page among those given.
+    pub(super) page: usize,
+    /// The lines, joined by ` / `.
+    pub(super) text: String,
+}
+
+/// Words for comparison: lower case, without the endings that number and tense add.
+pub(super) fn words(text: &str) -> impl Iterator<Item = String> {
+    text.split(|c: char| {
+        !(c.is_alphanumeric() || c == '.' || c == ',' || c == '%' || c == '$' || c == '€')
+    })
+    .map(|word| word.trim_matches(['.', ',']).to_lowercase())
+    .filter(|word| !word.is_empty())
+    .map(|word| stem(&word))
+}
+
+fn stem(word: &str) -> String {
+    if word.chars().any(char::is_numeric) {
+        return word.replace(',', "");
+    }
+    for end in ["ing", "ies", "ed", "es", "s", "e"] {
+        if let Some(rest) = word.strip_suffix(end)
+            && rest.chars().count() >= 3
+        {
+            return rest.to_owned();
+        }
+    }
+    word.to_owned()
+}
+
+/// The words of a question that say what is asked.
+pub(super) fn content_words(question: &str) -> HashSet<String> {
+    let stop: HashSet<String> = STOP_WORDS.iter().map(|word| stem(word)).collect();
+    let kept: HashSet<String> = words(question)
+        .filter(|word| !stop.contains(word))
+        .collect();
+    if kept.is_empty() {
+        words(question).collect()
+    } else {
+        kept
+    }
+}
+
+/// One line of one page, with its words.
+struct Line<'a> {
+    page: usize,
+    text: &'a str,
+    words: HashSet<String>,
+}
+
+/// The best passages of `pages` (their texts, the best page first) for `question`, the best first; none if no
+/// line shares a word with it.
+pub(super) fn best_passages(question: &str, pages: &[String]) -> Vec<Quote> {
+    let asked = content_words(question);
+    let lines: Vec<Line<'_>> = pages
+        .iter()
+        .enumerate()
+        .flat_map(|(page, text)| {
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            lines.map(move |text| Line {
+                page,
+                text,
+                words: words(text).collect(),
+            })
+        })
+        .collect();
+    // A word that stands in few lines says more.
+    let mut lines_with: HashMap<&str, f64> = HashMap::new();
+    for line in &lines {
+        for word in line.words.intersection(&asked) {
+            *lines_with.entry(word).or_default() += 1.0;
+        }
+    }
+    let weight = |word: &str| (1.0 + lines.len() as f64 / lines_with[word]).ln();
+    let passage = |first: usize| {
+        let page = lines[first].page;
+        lines[first..]
+            .iter()
+            .take(LINES)
+            .take_while(move |line| line.page == page)
+    };
+    let mut scored: Vec<(f64, usize)> = Vec::new();
+    for (first, line) in lines.iter().enumerate() {
+        if line.words.is_disjoint(&asked) {
+            continue;
+        }
+        // Each word of the question counts once, where it stands first.
+        let mut seen: HashSet<&str> = HashSet::new();
+        let mut score = 0.0;
+        for (line, line_weight) in passage(first).zip(LINE_WEIGHTS) {
+            for word in line.words.intersection(&asked) {
+                if seen.insert(word) {
+                    score += line_weight * weight(word);
+                }
+            }
+        }
+        if wants_number(question)
+            && passage(first).any(|line| line.text.chars().any(|c| c.is_ascii_digit()))
+        {
+            score += NUMBER_BONUS;
+        }
+        scored.push((score * RANK_DECAY.powi(line.page as i32), first));
+    }
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let Some(&(best, _)) = scored.first() else {
+        return Vec::new();
+    };
+    let mut taken: HashSet<usize> = HashSet::new();
+    let mut quotes: Vec<Quote> = Vec::new();
+    for (score, first) in scored {
+        if quotes.len() == MOST_PASSAGES || score < best * LEAST_SHARE {
+            break;
+        }
+        if taken.contains(&first) {
+            continue;
+        }
+        let page = lines[first].page;
+        let mut text = Vec::new();
+        for (at, line) in (first..).zip(passage(first)) {
+            if !taken.insert(at) {
+                break;
+            }
+            text.push(line.text);
+        }
+        quotes.push(Quote {
+            page,
+            text: text.join(" / "),
+        });
+    }
+    quotes
+}
+
+fn wants_number(question: &str) -> bool {
+    question.to_lowercase().split_whitespace().any(|word| {
+        matches!(
+            word,
+            "how"
+                | "when"
+                | "number"
+                | "total"
+                | "year"
+                | "date"
+                | "time"
+                | "price"
+                | "cost"
+                | "amount"
+                | "percentage"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(text: &str) -> Vec<String> {
+        vec![text.to_owned()]
+    }
+
+    #[test]
+    fn the_line_with_the_rare_words_is_quoted() {
+        let text = "Annual report\nThe report covers the year 2023.\nRevenue of Product B grew to 4.2 million.\nThe report ends here.";
+        let quotes = best_passages("What was the revenue of Product B?", &page(text));
+        assert!(
+            quotes[0]
+                .text
+                .starts_with("Revenue of Product B grew to 4.2 million."),
+            "{quotes:?}"
+        );
+    }
+
+    #[test]
+    fn a_label_brings_its_value() {
+        let quotes = best_passages(
+            "What is the invoice total?",
+            &page("Invoice 17\nInvoice total:\n1,250.00 EUR\nThank you"),
+        );
+        assert!(
+            quotes[0].text.starts_with("Invoice total: / 1,250.00 EUR"),
+            "{quotes:?}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_quoted_where_nothing_fits() {
+        assert_eq!(
+            best_passages("Who painted the ceiling?", &page("Rows and columns\n1 2 3")),
+            []
+        );
+        assert_eq!(best_passages("anything", &[]), []);
+    }
+
+    #[test]
+    fn endings_do_not_hide_a_word() {
+        let quotes = best_passages(
+            "Which months were reported?",
+            &page("Totals\nThe report names each month.\nOther"),
+        );
+        assert!(
+            quotes[0].text.starts_with("The report names each month."),
+            "{quotes:?}"
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! What can go wrong, with a stable code and the next step to take.
+
+use std::path::PathBuf;
+
+/// The result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure with its cause.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A model's files could not be brought here.
+    #[error(transparent)]
+    Hub(#[from] crate::hub::Error),
+    /// A model could not be loaded or run.
+    #[error(transparent)]
+    Model(#[from] colibri_models::Error),
+    /// A document could not be read.
+    #[error(transparent)]
+    Document(#[from] colibri_document::Error),
+    /// The index could not be read or written.
+    #[error(transparent)]
+    Index(#[from] colibri_index::Error),
+    /// A file could not be read or written.
+    #[error("cannot use `{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A picture given to the conversation cannot be decoded.
+    #[error("cannot read the picture `{}`: {reason}", path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A path whose name is not Unicode cannot be kept in the catalogue.
+    #[error("the name of `{}` is not valid Unicode; rename the file", path.display())]
+    PathName {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A model name is neither a folder nor a hub name.
+    #[error("`{name}` is neither a folder with a checkpoint nor a hub name such as `{example}`")]
+    ModelName {
+        /// What was given.
+        name: String,
+        /// What it should look like.
+        example: &'static str,
+    },
+    /// What was asked for needs a retriever, and there is none.
+    #[error("searching by what pages look like needs a retriever, and none is available: {reason}")]
+    NoRetriever {
+        /// Why there is none.
+        reason: String,
+    },
+    /// What was asked for needs a generator, and there is none.
+    #[error("this needs a generator, and none is available: {reason}")]
+    NoGenerator {
+        /// Why there is none.
+        reason: String,
+    },
+    /// The paths hold no document.
+    #[error("there is no document in {paths}")]
+    NothingToRead {
+        /// The paths, quoted.
+        paths: String,
+    },
+    /// A worker thread of ours ended without a result.
+    #[error("a thread ended unexpectedly while {doing}")]
+    Thread {
+        /// What it was doing.
+        doing: &'static str,
+    },
+    /// The caller stopped the work.
+    #[error("stopped")]
+    Cancelled,
+}
+
+impl Error {
+    /// A name that stays the same between versions.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Hub(error) => error.code(),
+            Self::Model(_) => "model",
+            Self::Document(_) => "document",
+            Self::Index(_) => "index",
+            Self::Io { .. } => "io",
+            Self::Picture { .. } => "picture",
+            Self::PathName { .. } => "path_name",
+            Self::ModelName { .. } => "model_name",
+            Self::NoRetriever { .. } => "no_retriever",
+            Self::NoGenerator { .. } => "no_generator",
+            Self::NothingToRead { .. } => "nothing_to_read",
+            Self::Thread { .. } => "thread",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// What to do next, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Hub(error) => error.hint(),
+            Self::Index(error) => error.hint(),
+            Self::NoRetriever { .. } => Some(
+                "run `colibri models pull vidore/colSmol-256M` where there is a network, or name a folder with `--retriever`; `--mode text` needs none"
+                    .to_owned(),
+            ),
+            Self::NoGenerator { .. } => Some(
+                "run `colibri models pull HuggingFaceTB/SmolVLM-256M-Instruct` where there is a network, or name a folder with `--generator`; `--generator none` quotes the pages instead"
+                    .to_owned(),
+            ),
+            Self::NothingToRead { .. } => Some(
+                "PDF, PNG, JPEG, WebP, TIFF, GIF and BMP files can be read; hidden and ignored files are left out unless `--hidden` or `--no-ignore` is given"
+                    .to_owned(),
+            ),
+            Self::Document(colibri_document::Error::Encrypted { .. }) => {
+                Some("give the password with `--password`".to_owned())
+            }
+            Self::Model(_)
+            | Self::Document(_)
+            | Self::Io { .. }
+            | Self::Picture { .. }
+            | Self::PathName { .. }
+            | Self::ModelName { .. }
+            | Self::Thread { .. }
+            | Self::Cancelled => None,
+        }
+    }
+
+    /// Whether the cause is what was asked for, and not the machine or the program.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Document(_)
+            | Self::Picture { .. }
+            | Self::PathName { .. }
+            | Self::ModelName { .. }
+            | Self::NothingToRead { .. } => true,
+            Self::Index(error) => {
+                matches!(
+                    error,
+                    colibri_index::Error::NoIndex { .. } | colibri_index::Error::Filter { .. }
+                )
+            }
+            Self::Hub(_)
+            | Self::Model(_)
+            | Self::Io { .. }
+            | Self::NoRetriever { .. }
+            | Self::NoGenerator { .. }
+            | Self::Thread { .. }
+            | Self::Cancelled => false,
+        }
+    }
+}
+
+/// An error with all its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
