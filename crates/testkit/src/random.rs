@@ -56,18 +56,17 @@ pub enum Role {
     Retriever,
 }
 
-/// Writes a checkpoint of noise to `folder`: weights in bf16, configuration, and tokenizer files copied
-/// from `tokenizer_folder` (its image token must have id `image_token_id`).
+/// Writes a checkpoint of noise to `folder`: weights in bf16, configuration, and the tokenizer of the golden
+/// checkpoints, whose ids fit into every vocabulary here.
 ///
 /// # Panics
-/// When a file cannot be written.
-pub fn write_checkpoint(
-    folder: &Path,
-    shape: &Shape,
-    role: Role,
-    tokenizer_folder: &Path,
-    image_token_id: u32,
-) {
+/// When a file cannot be read or written.
+pub fn write_checkpoint(folder: &Path, shape: &Shape, role: Role) {
+    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../models/tests/golden/checkpoints/smolvlm-single");
+    let known = fs_err::read(tokenizer.join("config.json")).expect("the golden checkpoints");
+    let known: serde_json::Value = serde_json::from_slice(&known).expect("a configuration");
+    let image_token_id = &known["image_token_id"];
     fs_err::create_dir_all(folder).expect("a folder");
     for name in [
         "tokenizer.json",
@@ -76,7 +75,7 @@ pub fn write_checkpoint(
         "chat_template.json",
         "generation_config.json",
     ] {
-        let from = tokenizer_folder.join(name);
+        let from = tokenizer.join(name);
         if from.is_file() {
             fs_err::copy(from, folder.join(name)).expect("a tokenizer file");
         }

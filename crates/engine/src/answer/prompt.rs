@@ -1,5 +1,7 @@
 //! The words around the pages that a generator is given.
 
+use std::fmt::Write as _;
+
 use colibri_models::processor::{Content, Message, Role};
 
 /// What is said when the pages do not hold the answer.
@@ -20,18 +22,20 @@ pub(super) fn question(
     for (number, text) in texts.iter().enumerate() {
         let cut: String = text.chars().take(TEXT_CHARACTERS).collect();
         if !cut.trim().is_empty() {
-            words.push_str(&format!("Text of page {}:\n{cut}\n\n", number + 1));
+            writeln!(words, "Text of page {}:\n{cut}\n", number + 1).expect("a string takes text");
         }
     }
     if num_pages > 0 {
-        words.push_str(&format!(
-            "Answer from {} above. If the answer is not there, say \"{NOT_THERE}\"\n",
-            if num_pages == 1 {
-                "the page"
-            } else {
-                "the pages"
-            }
-        ));
+        let pages = if num_pages == 1 {
+            "the page"
+        } else {
+            "the pages"
+        };
+        writeln!(
+            words,
+            "Answer from {pages} above. If the answer is not there, say \"{NOT_THERE}\""
+        )
+        .expect("a string takes text");
     }
     if let Some(instructions) = instructions {
         words.push_str(instructions.trim());

@@ -210,7 +210,10 @@ impl Source<'_> {
             }
         };
         document.kind().name().clone_into(&mut record.kind);
-        record.title = document.title().unwrap_or_default().to_owned();
+        document
+            .title()
+            .unwrap_or_default()
+            .clone_into(&mut record.title);
         let num_pages = document.num_pages();
         self.send(FromSource::Begin(record, num_pages))?;
         for number in 1..=num_pages {
@@ -220,7 +223,7 @@ impl Source<'_> {
             match self.page(&mut document, number) {
                 Ok(drawn) => self.send(FromSource::Page(Box::new(drawn)))?,
                 Err(error) if error.concerns_one_page() => {
-                    self.send(FromSource::BadPage(chain(&error)))?
+                    self.send(FromSource::BadPage(chain(&error)))?;
                 }
                 Err(error) => return self.send(FromSource::Abort(chain(&error))),
             }

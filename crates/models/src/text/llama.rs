@@ -120,12 +120,15 @@ impl Config {
             return Err("`text_config` has a size of zero or beyond any model".to_owned());
         }
         let head_dim = self.head_dim();
-        if head_dim == 0 || head_dim > MAX_WIDTH || head_dim % 2 != 0 {
+        if head_dim == 0 || head_dim > MAX_WIDTH || !head_dim.is_multiple_of(2) {
             return Err(format!(
                 "`text_config` gives heads of {head_dim} values, which cannot be rotated"
             ));
         }
-        if self.num_attention_heads % self.num_key_value_heads() != 0 {
+        if !self
+            .num_attention_heads
+            .is_multiple_of(self.num_key_value_heads())
+        {
             return Err(format!(
                 "`text_config` spreads {} query heads over {} key heads",
                 self.num_attention_heads,
@@ -181,13 +184,13 @@ impl Config {
         match scaling.rope_type.as_deref().unwrap_or("default") {
             "default" => Ok(plain.collect()),
             "linear" => {
-                let factor = scaling.required(scaling.factor, "factor")? as f32;
+                let factor = RopeParameters::required(scaling.factor, "factor")? as f32;
                 Ok(plain.map(|freq| freq / factor).collect())
             }
             "llama3" => {
-                let factor = scaling.required(scaling.factor, "factor")? as f32;
-                let low = scaling.required(scaling.low_freq_factor, "low_freq_factor")?;
-                let high = scaling.required(scaling.high_freq_factor, "high_freq_factor")?;
+                let factor = RopeParameters::required(scaling.factor, "factor")? as f32;
+                let low = RopeParameters::required(scaling.low_freq_factor, "low_freq_factor")?;
+                let high = RopeParameters::required(scaling.high_freq_factor, "high_freq_factor")?;
                 let context = scaling
                     .original_max_position_embeddings
                     .unwrap_or(self.max_position_embeddings) as f64;
@@ -203,7 +206,7 @@ impl Config {
 }
 
 impl RopeParameters {
-    fn required(&self, value: Option<f64>, name: &str) -> std::result::Result<f64, String> {
+    fn required(value: Option<f64>, name: &str) -> std::result::Result<f64, String> {
         value
             .filter(|value| value.is_finite() && *value > 0.0)
             .ok_or_else(|| format!("rope scaling needs a positive `{name}`"))

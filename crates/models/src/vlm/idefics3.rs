@@ -82,7 +82,7 @@ impl Config {
         self.text_config.check()?;
         let side = self.vision_config.patches_per_side();
         let scale = self.scale_factor();
-        if scale == 0 || side % scale != 0 {
+        if scale == 0 || !side.is_multiple_of(scale) {
             return Err(format!(
                 "`scale_factor` {scale} does not divide {side} patches"
             ));

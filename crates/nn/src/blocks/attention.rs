@@ -87,55 +87,52 @@ impl AttentionBlock {
         );
         let mut q = Scratch::take(rows * q_width);
         let mut out = Scratch::take(rows * q_width);
-        match cache {
-            Some(cache) => {
-                let first = cache.len;
-                cache.keys.resize((first + seq) * kv_width, 0.0);
-                cache.values.resize((first + seq) * kv_width, 0.0);
-                let (k, v) = (
-                    &mut cache.keys[first * kv_width..],
-                    &mut cache.values[first * kv_width..],
-                );
-                self.project_qkv(&normed, rows, &mut q, k, v);
-                self.rotate(&mut q, k, seq, first);
-                cache.len = first + seq;
-                let mask = match self.visibility {
-                    Visibility::Full => Mask::Full,
-                    Visibility::Causal => Mask::Causal { offset: first },
-                };
-                attention(
-                    &self.shape,
-                    Rows::new(&q, seq, q_width),
-                    Rows::new(&cache.keys, cache.len, kv_width),
-                    Rows::new(&cache.values, cache.len, kv_width),
-                    mask,
-                    RowsMut::new(&mut out, seq, q_width),
-                );
+        if let Some(cache) = cache {
+            let first = cache.len;
+            cache.keys.resize((first + seq) * kv_width, 0.0);
+            cache.values.resize((first + seq) * kv_width, 0.0);
+            let (k, v) = (
+                &mut cache.keys[first * kv_width..],
+                &mut cache.values[first * kv_width..],
+            );
+            self.project_qkv(&normed, rows, &mut q, k, v);
+            self.rotate(&mut q, k, seq, first);
+            cache.len = first + seq;
+            let mask = match self.visibility {
+                Visibility::Full => Mask::Full,
+                Visibility::Causal => Mask::Causal { offset: first },
+            };
+            attention(
+                &self.shape,
+                Rows::new(&q, seq, q_width),
+                Rows::new(&cache.keys, cache.len, kv_width),
+                Rows::new(&cache.values, cache.len, kv_width),
+                mask,
+                RowsMut::new(&mut out, seq, q_width),
+            );
+        } else {
+            let mut k = Scratch::take(rows * kv_width);
+            let mut v = Scratch::take(rows * kv_width);
+            self.project_qkv(&normed, rows, &mut q, &mut k, &mut v);
+            for (q, k) in q
+                .chunks_exact_mut(seq * q_width)
+                .zip(k.chunks_exact_mut(seq * kv_width))
+            {
+                self.rotate(q, k, seq, 0);
             }
-            None => {
-                let mut k = Scratch::take(rows * kv_width);
-                let mut v = Scratch::take(rows * kv_width);
-                self.project_qkv(&normed, rows, &mut q, &mut k, &mut v);
-                for (q, k) in q
-                    .chunks_exact_mut(seq * q_width)
-                    .zip(k.chunks_exact_mut(seq * kv_width))
-                {
-                    self.rotate(q, k, seq, 0);
-                }
-                let mask = match self.visibility {
-                    Visibility::Full => Mask::Full,
-                    Visibility::Causal => Mask::Causal { offset: 0 },
-                };
-                attention_batch(
-                    &self.shape,
-                    batch,
-                    Rows::new(&q, rows, q_width),
-                    Rows::new(&k, rows, kv_width),
-                    Rows::new(&v, rows, kv_width),
-                    mask,
-                    RowsMut::new(&mut out, rows, q_width),
-                );
-            }
+            let mask = match self.visibility {
+                Visibility::Full => Mask::Full,
+                Visibility::Causal => Mask::Causal { offset: 0 },
+            };
+            attention_batch(
+                &self.shape,
+                batch,
+                Rows::new(&q, rows, q_width),
+                Rows::new(&k, rows, kv_width),
+                Rows::new(&v, rows, kv_width),
+                mask,
+                RowsMut::new(&mut out, rows, q_width),
+            );
         }
         project(
             Rows::new(&out, rows, q_width),
