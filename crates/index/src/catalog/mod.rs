@@ -97,7 +97,12 @@ impl Catalog {
             Err(error)
                 if matches!(
                     error.sqlite_error_code(),
-                    Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::SystemIoFailure)
+                    Some(
+                        ErrorCode::CannotOpen
+                            | ErrorCode::ReadOnly
+                            | ErrorCode::SystemIoFailure
+                            | ErrorCode::DiskFull
+                    )
                 ) && self.path.is_file() =>
             {
                 self.open_immutable()

@@ -6,6 +6,7 @@
 //! *staged*, then *published* (durable from then on), then the transaction commits their [`Location`]s.
 //! Rows that no location refers to may be overwritten or dropped at any time by the store.
 
+mod append;
 mod local;
 
 use std::collections::HashSet;
