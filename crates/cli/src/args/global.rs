@@ -1,0 +1,109 @@
+//! What every command understands.
+
+use std::{num::NonZeroU32, path::PathBuf};
+
+use colibri_engine::{
+    checkpoints::PrecisionChoice,
+    processor::PromptVersion,
+};
+
+/// Whether output is in colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Colour {
+    /// On a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Precision of the large matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Precision {
+    /// What suits best
+    Auto,
+    /// Single precision
+    F32,
+    /// 16 bits
+    Bf16,
+    /// 8 bits
+    Int8,
+}
+
+/// Prompts of the retriever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Prompts {
+    /// Of colpali-engine 0.3.5 to 0.3.8
+    #[value(name = "0.3.5")]
+    V0_3_5,
+    /// Of 0.3.9 and 0.3.10
+    #[value(name = "0.3.9")]
+    V0_3_9,
+    /// Of 0.3.11 and later
+    #[value(name = "0.3.11")]
+    V0_3_11,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// Folder of the index [default: in the user's data folder]
+    #[arg(long, value_name = "DIR", env = "COLIBRI_INDEX", hide_env = true, global = true)]
+    pub(crate) index: Option<PathBuf>,
+    /// Model that finds pages: a folder, a hub name, `auto` or `none`
+    #[arg(long, value_name = "MODEL", env = "COLIBRI_RETRIEVER", hide_env = true, default_value = "auto", global = true)]
+    pub(crate) retriever: String,
+    /// Model that answers: a folder, a hub name, `auto` or `none`
+    #[arg(long, value_name = "MODEL", env = "COLIBRI_GENERATOR", hide_env = true, default_value = "auto", global = true)]
+    pub(crate) generator: String,
+    /// Precision of the models
+    #[arg(long, value_enum, default_value_t = Precision::Auto, hide_possible_values = true, value_name = "auto|f32|bf16|int8", global = true)]
+    pub(crate) precision: Precision,
+    /// Prompts of the retriever, by the version of colpali-engine [default: 0.3.11]
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "VERSION", global = true)]
+    pub(crate) prompt_version: Option<Prompts>,
+    /// Longest edge of a page in tiles, instead of the model's own
+    #[arg(long, value_name = "N", global = true)]
+    pub(crate) detail: Option<NonZeroU32>,
+    /// Threads to compute with [default: all cores]
+    #[arg(long, value_name = "N", global = true)]
+    pub(crate) threads: Option<NonZeroU32>,
+    /// Write JSON: one object or one event a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Tell more
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+    /// Tell only results and failures
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Colours
+    #[arg(long, value_enum, default_value_t = Colour::Auto, hide_possible_values = true, value_name = "auto|always|never", global = true)]
+    pub(crate) color: Colour,
+    /// Configuration file [default: ~/.config/colibri/config.toml]
+    #[arg(long, value_name = "FILE", env = "COLIBRI_CONFIG", hide_env = true, global = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+impl Global {
+    /// The precision the engine knows.
+    pub(crate) fn precision(&self) -> PrecisionChoice {
+        match self.precision {
+            Precision::Auto => PrecisionChoice::Auto,
+            Precision::F32 => PrecisionChoice::F32,
+            Precision::Bf16 => PrecisionChoice::Bf16,
+            Precision::Int8 => PrecisionChoice::Int8,
+        }
+    }
+
+    /// The prompts the engine knows.
+    pub(crate) fn prompts(&self) -> Option<PromptVersion> {
+        self.prompt_version.map(|version| match version {
+            Prompts::V0_3_5 => PromptVersion::V0_3_5,
+            Prompts::V0_3_9 => PromptVersion::V0_3_9,
+            Prompts::V0_3_11 => PromptVersion::V0_3_11,
+        })
+    }
+}

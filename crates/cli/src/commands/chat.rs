@@ -1,0 +1,254 @@
+//! `colibri chat`: several turns, with the index or about pictures.
+
+use std::{
+    cell::OnceCell,
+    io::{self, BufRead, IsTerminal},
+    path::PathBuf,
+};
+
+use colibri_engine::{
+    answer::{AnswerOptions, Answering},
+    chat::Chat,
+    checkpoints::Models,
+    document::OpenOptions,
+    generate::StopReason,
+    index::{Filter, Index},
+    retrieve::Searcher,
+};
+
+use super::ask::{Answered, ask_once};
+use crate::{
+    Outcome,
+    args::{Generation, Reading, Searching},
+    context::Context,
+    error::{self, Error, Result},
+    places, reply,
+};
+
+/// Arguments of `chat`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Talk about a picture; several are seen together
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// What every answer should observe
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Pages of the index given to the generator
+    #[arg(short, long = "num-pages", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    k: u32,
+    #[command(flatten)]
+    searching: Searching,
+    /// Give the generator the text of the pages beside their pictures
+    #[arg(long)]
+    with_text: bool,
+    #[command(flatten)]
+    generation: Generation,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// What a person types.
+enum Line {
+    Say(String),
+    Image(PathBuf),
+    Clear,
+    Help,
+    Quit,
+    Unknown(String),
+    Nothing,
+}
+
+impl Line {
+    fn read(text: &str) -> Self {
+        let text = text.trim();
+        let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        match word {
+            "" => Self::Nothing,
+            "/image" if !rest.trim().is_empty() => Self::Image(PathBuf::from(rest.trim())),
+            "/clear" => Self::Clear,
+            "/help" => Self::Help,
+            "/quit" | "/exit" => Self::Quit,
+            // A path is something to say, and so is `/ 5`.
+            word if word.len() > 1 && word.starts_with('/') && !word[1..].contains('/') => Self::Unknown(word.to_owned()),
+            _ => Self::Say(text.to_owned()),
+        }
+    }
+}
+
+const HELP: &str = "\
+/image FILE  talk about a picture
+/clear       forget what was said
+/quit        end (or Ctrl-D)
+Ctrl-C stops an answer.";
+
+/// Runs the command.
+///
+/// # Errors
+/// When the conversation cannot begin, or nobody reads. A turn that fails is told and the next one read.
+pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
+    let filter = args.searching.filter()?;
+    let models = context.models()?;
+    let index = OnceCell::new();
+    let mut talk = Talk {
+        context,
+        args,
+        models: &models,
+        index: &index,
+        filter,
+        open: args.reading.open_options()?,
+        pictures: None,
+        pages: None,
+    };
+    if args.image.is_empty() {
+        // Without an index there is only talk about pictures, which may still be named.
+        if !Index::exists(context.index_dir()?) && io::stdin().is_terminal() {
+            context.screen.note("there is no index; name a picture with `/image FILE`");
+        }
+    } else {
+        talk.look(&args.image)?;
+    }
+    let interactive = io::stdin().is_terminal();
+    if interactive {
+        let about = if talk.pictures.is_some() { "the pictures" } else { "the documents" };
+        context.screen.detail(HELP);
+        context.screen.error_line("", &format!("Ask about {about}; /help lists commands."));
+    }
+    let mut outcome = Outcome::Done;
+    loop {
+        if interactive {
+            context.screen.prompt("> ");
+        }
+        let Some(text) = read_line()? else { break };
+        let done = match Line::read(&text) {
+            Line::Nothing => Ok(Answered::Whole),
+            Line::Quit => break,
+            Line::Help => {
+                context.screen.error_line("", HELP);
+                Ok(Answered::Whole)
+            }
+            Line::Unknown(word) => {
+                context.screen.error_line("error:", &format!("`{word}` is no command; /help lists them"));
+                Ok(Answered::NotThere)
+            }
+            Line::Clear => {
+                talk.clear();
+                Ok(Answered::Whole)
+            }
+            Line::Image(path) => talk.look(&[path]).map(|()| Answered::Whole),
+            Line::Say(words) => talk.say(&words),
+        };
+        match done {
+            Ok(Answered::Whole | Answered::Interrupted) => {}
+            Ok(Answered::NotThere) => outcome = Outcome::Incomplete,
+            Err(error @ Error::Stdout(_)) => return Err(error),
+            Err(Error::Engine(colibri_engine::Error::Cancelled)) => context.screen.error_line("", "stopped"),
+            Err(error) => {
+                super::write_failed(context, &error);
+                error::report(&error, &context.screen);
+                outcome = Outcome::Incomplete;
+            }
+        }
+    }
+    // A person who talked has seen what went wrong; a program asks for the exit code.
+    Ok(if interactive { Outcome::Done } else { outcome })
+}
+
+/// A line of standard input without its end; bytes that are no UTF-8 are replaced.
+fn read_line() -> Result<Option<String>> {
+    let mut line = Vec::new();
+    let read = io::stdin().lock().read_until(b'\n', &mut line).map_err(Error::Stdin)?;
+    Ok((read > 0).then(|| String::from_utf8_lossy(&line).into_owned()))
+}
+
+struct Talk<'a> {
+    context: &'a Context,
+    args: &'a Args,
+    models: &'a Models,
+    index: &'a OnceCell<Index>,
+    filter: Filter,
+    open: OpenOptions,
+    /// Begun with the first picture; from then on the talk is about pictures.
+    pictures: Option<Chat>,
+    /// Begun with the first question to the index.
+    pages: Option<Answering<'a>>,
+}
+
+impl Talk<'_> {
+    fn look(&mut self, paths: &[PathBuf]) -> Result<()> {
+        let chat = match &mut self.pictures {
+            Some(chat) => chat,
+            None => {
+                let generator = self.context.need_generator(self.models)?;
+                let options = self.args.generation.options();
+                self.pictures.insert(Chat::new(generator, options, self.args.system.as_deref()))
+            }
+        };
+        reply::show_pictures(chat, paths, &self.open.limits)?;
+        for path in paths {
+            let name = path.to_str().map_or_else(|| path.display().to_string(), places::shown);
+            self.context.screen.detail(&format!("looking at {name} from the next turn on"));
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, words: &str) -> Result<Answered> {
+        if let Some(chat) = &mut self.pictures {
+            let completion = reply::say(self.context, chat, words)?;
+            return Ok(if completion.stop == StopReason::Cancelled { Answered::Interrupted } else { Answered::Whole });
+        }
+        let progress = self.context.model_progress(true);
+        let on_model = |event| progress.on_event(event);
+        let answering = match &mut self.pages {
+            Some(answering) => answering,
+            None => {
+                let index = match self.index.get() {
+                    Some(index) => index,
+                    None => {
+                        let opened = self.context.index()?;
+                        self.index.get_or_init(|| opened)
+                    }
+                };
+                let searcher = Searcher::open(index, self.models, self.args.searching.mode(), &on_model)?;
+                self.context.screen.hide_bar();
+                let options = AnswerOptions {
+                    pages: self.args.k as usize,
+                    with_text: self.args.with_text,
+                    instructions: self.args.system.clone(),
+                    generate: self.args.generation.options(),
+                    open: self.open.clone(),
+                };
+                self.pages.insert(Answering::new(index, searcher, self.models, self.filter.clone(), options))
+            }
+        };
+        let listening = self.context.interrupt.listen()?;
+        ask_once(self.context, answering, words, &listening, &on_model)
+    }
+
+    fn clear(&mut self) {
+        if let Some(chat) = &mut self.pictures {
+            chat.clear();
+        }
+        self.pages = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn commands_begin_with_a_slash() {
+        assert!(matches!(Line::read("  /quit\n"), Line::Quit));
+        assert!(matches!(Line::read("/clear"), Line::Clear));
+        assert!(matches!(Line::read("/image a b.png"), Line::Image(path) if path == Path::new("a b.png")));
+        assert!(matches!(Line::read("/image "), Line::Unknown(word) if word == "/image"));
+        assert!(matches!(Line::read("/cleer"), Line::Unknown(_)));
+        assert!(matches!(Line::read("\n"), Line::Nothing));
+        for text in ["what is /clear?", "/etc/passwd holds what?", "/ 5"] {
+            assert!(matches!(Line::read(text), Line::Say(said) if said == text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `colibri doctor`: this machine, the index and the models, for people in doubt and for bug reports.
+
+use colibri_engine::{
+    checkpoints::{DEFAULT_GENERATOR, DEFAULT_RETRIEVER},
+    document::Limits,
+    hub::{Hub, ModelName},
+    index::{FORMAT_VERSION, Index},
+    memory, threads,
+};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{Outcome, context::Context, error::Result, places, text};
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// A default model, and what serves where it is missing.
+#[derive(Serialize)]
+struct Model {
+    role: &'static str,
+    name: &'static str,
+    cached: bool,
+    /// What serves now.
+    serves: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the home folder is unknown.
+pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
+    let screen = &context.screen;
+    let hub = context.hub_config()?;
+    let index = context.index_dir()?;
+    let index_state = state(&index);
+    let models = [
+        model(&Hub::new(hub.clone()), "retriever", DEFAULT_RETRIEVER, "pages are found by their text alone"),
+        model(&Hub::new(hub.clone()), "generator", DEFAULT_GENERATOR, "answers quote the best lines of the pages"),
+    ];
+    let limits = Limits::default();
+    let (total, available) = system_memory();
+    let sets = instruction_sets();
+    let cache = places::cache()?;
+    let config = places::default_config()?;
+    if screen.json {
+        screen.json(&json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "index_format": FORMAT_VERSION,
+            "system": {"os": std::env::consts::OS, "architecture": std::env::consts::ARCH, "instruction_sets": sets,
+                "threads": threads::count(), "memory_bytes": total, "available_memory_bytes": available},
+            "index": {"path": index, "state": index_state.0, "error": index_state.1},
+            "cache": cache,
+            "config": {"path": config, "present": config.is_file()},
+            "hub": {"cache": hub.cache_dir, "endpoint": hub.endpoint, "offline": hub.offline},
+            "models": models,
+            "limits": limits,
+            "resident_memory_bytes": memory::resident_bytes(),
+        }))?;
+        return Ok(Outcome::Done);
+    }
+    let offline = if hub.offline { "offline (HF_HUB_OFFLINE)" } else { hub.endpoint.as_str() };
+    let mut lines = vec![
+        ("version", format!("{} (index format {FORMAT_VERSION})", env!("CARGO_PKG_VERSION"))),
+        ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+        ("processor", format!("{}, {}", text::count(threads::count(), "thread"), sets.join(" "))),
+        ("memory", format!("{}, {} available", text::bytes(total), text::bytes(available))),
+        ("index", match &index_state {
+            (state, None) => format!("{} ({state})", index.display()),
+            (state, Some(error)) => format!("{} ({state}: {error})", index.display()),
+        }),
+        ("cache", cache.display().to_string()),
+        ("config", format!("{} ({})", config.display(), if config.is_file() { "present" } else { "absent" })),
+        ("hub", format!("{}, cache {}", offline, hub.cache_dir.display())),
+    ];
+    for model in &models {
+        let present = if model.cached { "present" } else { "absent" };
+        lines.push((model.role, format!("{} ({present}); {}", model.name, model.serves)));
+    }
+    lines.push((
+        "limits",
+        format!(
+            "{} a file, {} pages a document, {} megapixels a page, {} s a page, {} of memory for a PDF",
+            text::bytes(limits.max_file_bytes),
+            limits.max_pages,
+            limits.max_pixels / 1_000_000,
+            limits.max_seconds_per_page,
+            text::bytes(limits.worker_memory_bytes)
+        ),
+    ));
+    for (what, value) in lines {
+        screen.line(&format!("{what:<10} {}", text::clean_line(&value)))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn state(dir: &std::path::Path) -> (&'static str, Option<String>) {
+    if !Index::exists(dir) {
+        return ("absent", None);
+    }
+    match Index::open(dir).and_then(|index| index.stats()) {
+        Ok(stats) if stats.settings.is_text_only() => ("present, text only", None),
+        Ok(_) => ("present", None),
+        Err(error) => ("unreadable", Some(colibri_engine::chain(&error))),
+    }
+}
+
+fn model(hub: &Hub, role: &'static str, name: &'static str, instead: &str) -> Model {
+    let parsed: Option<ModelName> = name.parse().ok();
+    let cached = parsed.is_some_and(|name| hub.cached(&name, None).is_some());
+    let serves = match (cached, hub.config().offline) {
+        (true, _) => "it serves".to_owned(),
+        (false, true) => instead.to_owned(),
+        (false, false) => format!("fetched when first needed; until then {instead}"),
+    };
+    Model { role, name, cached, serves }
+}
+
+/// What the processor offers to the kernels.
+fn instruction_sets() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let found = [
+            ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+            ("fma", std::arch::is_x86_feature_detected!("fma")),
+            ("f16c", std::arch::is_x86_feature_detected!("f16c")),
+            ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+            ("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16")),
+            ("avx512vnni", std::arch::is_x86_feature_detected!("avx512vnni")),
+        ];
+        found.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    Vec::new()
+}
+
+/// Bytes of memory in all and available, 0 where the system does not tell.
+fn system_memory() -> (u64, u64) {
+    let text = fs_err::read_to_string("/proc/meminfo").unwrap_or_default();
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        let number = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        number.unwrap_or(0) * 1024
+    };
+    (value("MemTotal:"), value("MemAvailable:"))
+}

@@ -1,0 +1,188 @@
+//! `colibri models info`: what a checkpoint is, without loading it and without the network.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use colibri_engine::{
+    hub::{Hub, ModelName},
+    registry::{self, Kind},
+    vlm::idefics3::Config,
+};
+use safetensors::SafeTensors;
+use serde_json::json;
+
+use crate::{
+    Outcome,
+    context::Context,
+    error::{Error, Result},
+    text,
+};
+
+/// The longest header of a safetensors file, as its own library has it.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// Arguments of `models info`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A folder, or a hub name whose files are in the cache
+    #[arg(value_name = "NAME|FOLDER")]
+    model: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When there is no such model here, or its files are damaged.
+pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
+    let screen = &context.screen;
+    let hub = Hub::new(context.hub_config()?);
+    let folder = find(&hub, &args.model)?;
+    let kind = registry::inspect(&folder).map_err(colibri_engine::Error::from)?;
+    let (word, base) = match &kind {
+        Kind::Generator => ("generator", None),
+        Kind::Retriever => ("retriever", None),
+        Kind::Adapter { base, revision } => {
+            let revision = revision.as_ref().map(|revision| format!("@{revision}")).unwrap_or_default();
+            ("adapter of a retriever", Some(format!("{base}{revision}")))
+        }
+    };
+    let base_folder = base.as_deref().and_then(|base| {
+        let beside = folder.join(base);
+        if beside.is_dir() { Some(beside) } else { find(&hub, base).ok() }
+    });
+    let (parameters, bytes) = weights(&folder)?;
+    let config_folder = base_folder.as_ref().unwrap_or(&folder);
+    let config = if config_folder.join("config.json").is_file() {
+        Some(Config::load(config_folder).map_err(colibri_engine::Error::from)?)
+    } else {
+        None
+    };
+    if screen.json {
+        screen.json(&json!({
+            "folder": folder, "kind": word, "base": base, "base_folder": base_folder,
+            "parameters": parameters, "weight_bytes": bytes, "shapes": config.as_ref().map(shapes_json),
+        }))?;
+        return Ok(Outcome::Done);
+    }
+    let mut lines = vec![("folder", folder.display().to_string()), ("kind", word.to_owned())];
+    if let Some(base) = base {
+        let here = if base_folder.is_some() { "present" } else { "absent" };
+        lines.push(("base", format!("{base} ({here})")));
+    }
+    lines.push(("weights", format!("{} parameters, {}", grouped(parameters), text::bytes(bytes))));
+    if let Some(config) = &config {
+        let (vision, words) = (&config.vision_config, &config.text_config);
+        lines.push((
+            "vision",
+            format!(
+                "{} layers of {} with {} heads, tiles of {} pixels, patches of {}, {} tokens a tile",
+                vision.num_hidden_layers,
+                vision.hidden_size,
+                vision.num_attention_heads,
+                vision.image_size,
+                vision.patch_size,
+                config.tokens_per_tile()
+            ),
+        ));
+        lines.push((
+            "text",
+            format!(
+                "{} layers of {} with {} heads ({} for keys), vocabulary of {}, {} positions",
+                words.num_hidden_layers,
+                words.hidden_size,
+                words.num_attention_heads,
+                words.num_key_value_heads(),
+                words.vocab_size,
+                words.num_positions()
+            ),
+        ));
+    }
+    for (what, value) in lines {
+        screen.line(&format!("{what:<8} {}", text::clean_line(&value)))?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn shapes_json(config: &Config) -> serde_json::Value {
+    let (vision, words) = (&config.vision_config, &config.text_config);
+    json!({
+        "vision": {"layers": vision.num_hidden_layers, "width": vision.hidden_size, "heads": vision.num_attention_heads,
+            "tile": vision.image_size, "patch": vision.patch_size, "tokens_per_tile": config.tokens_per_tile()},
+        "text": {"layers": words.num_hidden_layers, "width": words.hidden_size, "heads": words.num_attention_heads,
+            "key_heads": words.num_key_value_heads(), "vocabulary": words.vocab_size, "positions": words.num_positions()},
+    })
+}
+
+/// The folder of a model that is here.
+fn find(hub: &Hub, name: &str) -> Result<PathBuf> {
+    let folder = PathBuf::from(name);
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let cached = name.parse::<ModelName>().ok().and_then(|name| hub.cached(&name, None));
+    let cache = hub.config().cache_dir.clone();
+    cached.map(|snapshot| snapshot.dir).ok_or(Error::NotCached { name: name.to_owned(), cache })
+}
+
+/// Parameters and bytes of the weight files of a folder, from their headers.
+fn weights(folder: &Path) -> Result<(u64, u64)> {
+    let doing = "look through the folder";
+    let (mut parameters, mut bytes) = (0_u64, 0_u64);
+    for entry in fs_err::read_dir(folder).map_err(Error::file(doing))? {
+        let path = entry.map_err(Error::file(doing))?.path();
+        if path.extension().is_some_and(|end| end == "safetensors") && path.is_file() {
+            let (of_file, length) = weight_file(&path)?;
+            parameters = parameters.saturating_add(of_file);
+            bytes = bytes.saturating_add(length);
+        }
+    }
+    Ok((parameters, bytes))
+}
+
+fn weight_file(path: &Path) -> Result<(u64, u64)> {
+    let doing = "read the weights";
+    let mut file = fs_err::File::open(path).map_err(Error::file(doing))?;
+    let length = file.metadata().map_err(Error::file(doing))?.len();
+    let mut head = Vec::new();
+    file.by_ref().take(8).read_to_end(&mut head).map_err(Error::file(doing))?;
+    let fault = |reason: String| Error::WeightHeader { path: path.to_owned(), reason };
+    let size: [u8; 8] = head.as_slice().try_into().map_err(|_| fault("it is too short".to_owned()))?;
+    let header = u64::from_le_bytes(size);
+    if header > MAX_HEADER_BYTES || header > length - 8 {
+        return Err(fault(format!("it claims a header of {header} bytes in a file of {length}")));
+    }
+    file.take(header).read_to_end(&mut head).map_err(Error::file(doing))?;
+    let (_, metadata) = SafeTensors::read_metadata(&head).map_err(|error| fault(error.to_string()))?;
+    let parameters = metadata.tensors().values().fold(0_u64, |sum, tensor| {
+        sum.saturating_add(tensor.shape.iter().fold(1_u64, |product, &side| product.saturating_mul(side as u64)))
+    });
+    Ok((parameters, length))
+}
+
+/// 1234567 as `1 234 567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_stand_in_threes() {
+        let cases = [(0, "0"), (999, "999"), (1000, "1 000"), (12_345_678, "12 345 678")];
+        for (number, expected) in cases {
+            assert_eq!(grouped(number), expected);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Text as it comes into being: tokens at once, then what the answer rests on.
+
+use std::{ops::ControlFlow, path::PathBuf};
+
+use colibri_engine::{
+    answer::{AnswerEvent, Citation, Done},
+    chat::Chat,
+    document::Limits,
+    generate::{Completion, Step, StopReason},
+    memory, picture,
+};
+use serde::Serialize;
+
+use crate::{
+    context::Context,
+    error::{Error, Result},
+    interrupt::Listening,
+    places,
+    screen::Screen,
+    text,
+};
+
+/// Shows the events of an answer. A reader that goes away stops the work.
+pub(crate) struct AnswerPrinter<'a> {
+    screen: &'a Screen,
+    listening: &'a Listening<'a>,
+    /// The last piece ended a line.
+    at_line_start: bool,
+    failed: Option<Error>,
+}
+
+impl<'a> AnswerPrinter<'a> {
+    pub(crate) fn new(screen: &'a Screen, listening: &'a Listening<'a>) -> Self {
+        Self { screen, listening, at_line_start: true, failed: None }
+    }
+
+    /// Shows one event.
+    pub(crate) fn on_event(&mut self, event: &AnswerEvent) {
+        if self.failed.is_some() {
+            return;
+        }
+        if let Err(error) = self.show(event) {
+            self.listening.stop().store(true, std::sync::atomic::Ordering::Relaxed);
+            self.failed = Some(error);
+        }
+    }
+
+    /// What went wrong while showing.
+    ///
+    /// # Errors
+    /// The first [`Error::Stdout`].
+    pub(crate) fn finish(self) -> Result<()> {
+        self.screen.hide_bar();
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    fn show(&mut self, event: &AnswerEvent) -> Result<()> {
+        if let AnswerEvent::Status { stage: "note", message } = event {
+            self.screen.note(message);
+        }
+        if self.screen.json {
+            return self.screen.json(event);
+        }
+        match event {
+            AnswerEvent::Status { stage: "note", .. } | AnswerEvent::Citation(_) | AnswerEvent::Failed { .. } => {}
+            AnswerEvent::Status { message, .. } => self.screen.status(message),
+            AnswerEvent::Evidence { pages } => {
+                for page in pages {
+                    let name = places::shown(&page.document);
+                    self.screen.detail(&format!("evidence {}: {name} p.{} ({:.4})", page.rank, page.page, page.score));
+                }
+            }
+            AnswerEvent::Token { text } => {
+                self.screen.hide_bar();
+                self.screen.print(&text::clean(text))?;
+                self.at_line_start = text.ends_with('\n');
+            }
+            AnswerEvent::Done(done) => {
+                self.screen.hide_bar();
+                if !self.at_line_start {
+                    self.screen.print("\n")?;
+                }
+                let labels: Vec<String> = done.citations.iter().map(label).collect();
+                // Quotes already carry theirs.
+                if labels.iter().any(|label| !done.answer.contains(label)) {
+                    self.screen.print(&(self.screen.dim(&labels.join(" ")) + "\n"))?;
+                }
+                tell_costs(self.screen, done);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `[report.pdf p.2]`
+fn label(citation: &Citation) -> String {
+    format!("[{} p.{}]", text::clean_line(&places::name(&citation.document)), citation.page)
+}
+
+fn tell_costs(screen: &Screen, done: &Done) {
+    let t = &done.timings_ms;
+    screen.detail(&format!(
+        "found in {:.0} ms, prepared in {:.0} ms, first token after {:.0} ms, {:.0} ms in all",
+        t.retrieve, t.prepare, t.first_token, t.total
+    ));
+    screen.detail(&format!(
+        "answered by {}: {} tokens read, {} written; peak memory {}",
+        done.generator,
+        done.prompt_tokens,
+        done.new_tokens,
+        text::bytes(done.peak_memory_bytes)
+    ));
+}
+
+/// Reads the pictures a person names.
+///
+/// # Errors
+/// With the first that cannot be read.
+pub(crate) fn show_pictures(chat: &mut Chat, paths: &[PathBuf], limits: &Limits) -> Result<()> {
+    let images = paths.iter().map(|path| picture::open(path, limits)).collect::<Result<Vec<_>, _>>()?;
+    images.into_iter().for_each(|image| chat.show(image));
+    Ok(())
+}
+
+/// The last event of `generate --json`.
+#[derive(Serialize)]
+struct Generated<'a> {
+    event: &'static str,
+    text: &'a str,
+    stop: StopReason,
+    prompt_tokens: usize,
+    new_tokens: usize,
+    timings_ms: GeneratedTimings,
+    peak_memory_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct GeneratedTimings {
+    first_token: f64,
+    total: f64,
+}
+
+/// Lets a generator answer, and shows what it writes.
+///
+/// # Errors
+/// When the generator fails or nobody reads.
+pub(crate) fn say(context: &Context, chat: &mut Chat, words: &str) -> Result<Completion> {
+    let screen = &context.screen;
+    let listening = context.interrupt.listen()?;
+    let started = std::time::Instant::now();
+    let milliseconds = || started.elapsed().as_secs_f64() * 1000.0;
+    let mut first_token = None;
+    let mut failed: Option<Error> = None;
+    let mut at_line_start = true;
+    let said = chat.say(words, &mut |step| {
+        let shown = match step {
+            Step::Tile { done: 0, total } => status(screen, "look", format!("looking at {}", text::count(total, "tile"))),
+            Step::Tile { .. } => Ok(()),
+            Step::Prefill { tokens } => status(screen, "read", format!("reading {tokens} tokens")),
+            Step::Text(piece) => {
+                first_token.get_or_insert_with(milliseconds);
+                screen.hide_bar();
+                at_line_start = piece.ends_with('\n');
+                if screen.json {
+                    screen.json(&AnswerEvent::Token { text: piece.to_owned() })
+                } else {
+                    screen.print(&text::clean(piece))
+                }
+            }
+        };
+        if let Err(error) = shown {
+            failed = Some(error);
+            return ControlFlow::Break(());
+        }
+        if listening.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    screen.hide_bar();
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let completion = said?;
+    let total = milliseconds();
+    if screen.json {
+        screen.json(&Generated {
+            event: "done",
+            text: completion.text.trim(),
+            stop: completion.stop,
+            prompt_tokens: completion.prompt_tokens,
+            new_tokens: completion.ids.len(),
+            timings_ms: GeneratedTimings { first_token: first_token.unwrap_or(total), total },
+            peak_memory_bytes: memory::peak_bytes(),
+        })?;
+    } else if !at_line_start {
+        screen.print("\n")?;
+    }
+    screen.detail(&format!(
+        "{} tokens read, {} written, {total:.0} ms; peak memory {}",
+        completion.prompt_tokens,
+        completion.ids.len(),
+        text::bytes(memory::peak_bytes())
+    ));
+    Ok(completion)
+}
+
+fn status(screen: &Screen, stage: &'static str, message: String) -> Result<()> {
+    if screen.json {
+        return screen.json(&AnswerEvent::Status { stage, message });
+    }
+    screen.status(&message);
+    Ok(())
+}
