@@ -1,6 +1,6 @@
 //! Rates of the kernels at the shapes of the models, beside this machine's peak measured in the same run.
 //!
-//! `cargo bench -p colibri-kernels`, or with a filter: `cargo bench -p colibri-kernels -- attention`. On a machine
+//! `cargo bench -p colibri-kernels`, or with a filter: `cargo bench -p colibri-kernels -- attention case=prefill`. On a machine
 //! that is busy with other work: `RAYON_NUM_THREADS=1 cargo bench -p colibri-kernels -- --processor`.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
@@ -55,7 +55,11 @@ fn main() {
         skinny();
     }
     if wants("attention") {
-        attention();
+        let case = filter
+            .iter()
+            .find_map(|word| word.strip_prefix("case="))
+            .unwrap_or_default();
+        attention(case);
     }
     if wants("rows") {
         rows();
@@ -155,7 +159,7 @@ fn skinny() {
     }
 }
 
-fn attention() {
+fn attention(case: &str) {
     let full = |heads, head_dim| AttentionShape {
         q_heads: heads,
         kv_heads: heads,
@@ -183,6 +187,9 @@ fn attention() {
         ("decode", grouped, 1, 1, 1139, Mask::Full),
         ("decode, long", grouped, 1, 1, 16384, Mask::Full),
     ] {
+        if !name.contains(case) {
+            continue;
+        }
         let width = shape.q_heads * shape.head_dim;
         let kv_width = shape.kv_heads * shape.head_dim;
         let stride = width + 2 * kv_width;

@@ -153,6 +153,7 @@ fn each_product(
                         sums: products.as_mut_ptr(),
                         sums_stride: MAX_PANEL_WIDTH,
                         accumulate: false,
+                        ahead: 0,
                     });
                 }
                 for (row, products) in tile_rows.zip(products.chunks_exact_mut(MAX_PANEL_WIDTH)) {

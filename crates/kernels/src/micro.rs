@@ -27,6 +27,9 @@ pub(crate) struct Tile {
     pub(crate) sums_stride: usize,
     /// Whether to go on from the sums in memory instead of zero.
     pub(crate) accumulate: bool,
+    /// Words that lie this far behind the step at hand are fetched into the cache; it need not be inside the
+    /// panel.
+    pub(crate) ahead: usize,
 }
 
 /// The multiplication of a kind of word.
@@ -89,12 +92,13 @@ pub(crate) unsafe fn tile<S: Simd, D: Dot<S>, const ROWS: usize, const VECTORS: 
         }
     }
     let (mut left, mut right) = (tile.left, tile.right);
-    let (left_stride, right_stride) = (tile.left_stride, tile.right_stride);
+    let (left_stride, right_stride, ahead) = (tile.left_stride, tile.right_stride, tile.ahead);
     for _ in 0..tile.words {
         let mut columns = [s.zero_words(); VECTORS];
         for (vector, column) in columns.iter_mut().enumerate() {
             // SAFETY: the caller vouches for the panel.
             *column = unsafe { s.load_words(right.wrapping_add(vector * S::LANES)) };
+            s.prefetch(right.wrapping_add(ahead).wrapping_add(vector * S::LANES));
         }
         for (row, sums) in sums.iter_mut().enumerate() {
             // SAFETY: the caller vouches for the rows.

@@ -53,6 +53,7 @@ pub fn operations_per_second(isa: Isa, precision: Precision, clock: Clock, tries
                         sums: sums.words_mut().as_mut_ptr(),
                         sums_stride: MAX_PANEL_WIDTH,
                         accumulate: false,
+                        ahead: 0,
                     });
                 }
             }

@@ -97,25 +97,37 @@ impl Plan<'_> {
         self.n_k.div_ceil(self.kernels.panel_width)
     }
 
-    /// Columns of panel `panel` out of `total`, and its width in words.
-    fn panel(&self, panel: usize, total: usize) -> (Range<usize>, usize) {
+    /// Keys of panel `panel`, and its width in words.
+    fn panel(&self, panel: usize) -> (Range<usize>, usize) {
         let start = panel * self.kernels.panel_width;
-        let end = (start + self.kernels.panel_width).min(total);
+        let end = (start + self.kernels.panel_width).min(self.n_k);
         (
             start..end,
             (end - start).next_multiple_of(self.kernels.lanes),
         )
     }
 
+    /// Panels of the columns of a head: the columns and the width in words of each. They are as equal as
+    /// possible, since a panel of one vector leaves the multipliers waiting for each other.
+    fn column_panels(&self) -> impl Iterator<Item = (Range<usize>, usize)> {
+        let (dim, lanes) = (self.shape.head_dim, self.kernels.lanes);
+        let vectors = dim.div_ceil(lanes);
+        let panels = dim.div_ceil(self.kernels.panel_width);
+        crate::gemm::split(vectors, panels).map(move |vectors| {
+            let columns = vectors.start * lanes..(vectors.end * lanes).min(dim);
+            (columns, vectors.len() * lanes)
+        })
+    }
+
     /// Where panel `panel` of the keys stands in the packed keys.
     pub(super) fn key_panel(&self, panel: usize) -> Range<usize> {
-        let (keys, width) = self.panel(panel, self.n_k);
+        let (keys, width) = self.panel(panel);
         keys.start * self.dim_words()..(keys.start + width) * self.dim_words()
     }
 
     /// Packs one panel of keys: step `d` has word `d` of every key.
     pub(super) fn pack_keys(&self, k: Rows<'_>, head: usize, panel: usize, to: &mut [u32]) {
-        let (keys, width) = self.panel(panel, self.n_k);
+        let (keys, width) = self.panel(panel);
         let dim = self.shape.head_dim;
         let words = self.dim_words();
         assert_eq!(to.len(), width * words, "a panel of another size is a bug");
@@ -162,8 +174,7 @@ impl Plan<'_> {
         let dim = self.shape.head_dim;
         let v = v.columns(head * dim..(head + 1) * dim);
         let mut to = to;
-        for panel in 0..dim.div_ceil(self.kernels.panel_width) {
-            let (columns, width) = self.panel(panel, dim);
+        for (columns, width) in self.column_panels() {
             let (whole, rest) = to.split_at_mut(steps.len() * width);
             to = rest;
             for (step, out) in steps.clone().zip(whole.chunks_exact_mut(width)) {
@@ -301,7 +312,7 @@ impl Plan<'_> {
         let last_visible = self.visible(rows.end - 1);
         for panel in 0..last_visible.div_ceil(self.kernels.panel_width) {
             let range = self.key_panel(panel);
-            let (keys, width) = self.panel(panel, self.n_k);
+            let (keys, width) = self.panel(panel);
             let steps = match packed {
                 Packed::Whole { keys, .. } => &keys[range],
                 Packed::AsNeeded => {
@@ -330,6 +341,7 @@ impl Plan<'_> {
                             .add(keys.start),
                         sums_stride: score_stride,
                         accumulate: false,
+                        ahead: 0,
                     });
                 }
             }
@@ -355,14 +367,15 @@ impl Plan<'_> {
                     &mut scores[row * score_stride..(row + 1) * score_stride],
                 );
                 scores[visible..length].fill(f32::NEG_INFINITY);
-                scores[length..end].fill(0.0);
-                sums[row] = (self.kernels.softmax)(
-                    &mut scores[..length],
-                    self.bias.map(|bias| &bias[..length]),
-                );
-                if weight_stride > 0 {
+                let bias = self.bias.map(|bias| &bias[..length]);
+                if weight_stride == 0 {
+                    scores[length..end].fill(0.0);
+                    sums[row] = (self.kernels.softmax)(&mut scores[..length], bias);
+                } else {
                     let out = &mut weights[row * weight_stride..][..end.div_ceil(2)];
-                    (self.kernels.narrow_bf16)(&scores[..end], out);
+                    let (out, hidden) = out.split_at_mut(length.div_ceil(2));
+                    hidden.fill(0);
+                    sums[row] = (self.kernels.softmax_bf16)(&mut scores[..length], bias, out);
                 }
             }
         }
@@ -395,8 +408,7 @@ impl Plan<'_> {
         let mut at = 0;
         with_scratch(piece_words + rows_at_once * MAX_PANEL_WIDTH, |scratch| {
             let (piece, tile_sums) = scratch.split_at_mut(piece_words);
-            for panel in 0..dim.div_ceil(self.kernels.panel_width) {
-                let (columns, width) = self.panel(panel, dim);
+            for (columns, width) in self.column_panels() {
                 let v = sequence.v.columns(head * dim..(head + 1) * dim);
                 for first in (0..steps.max(1)).step_by(pieces.max(1)) {
                     let last = (first + pieces).min(steps);
@@ -445,6 +457,7 @@ impl Plan<'_> {
                                 sums: tile_sums.as_mut_ptr(),
                                 sums_stride: MAX_PANEL_WIDTH,
                                 accumulate: first > 0,
+                                ahead: 0,
                             });
                         }
                         if last == steps {

@@ -18,6 +18,9 @@ use crate::simd::{Kernels, MAX_PANEL_WIDTH, MAX_TILE_ROWS};
 
 /// Steps of the shared dimension in a block: 1024 steps of a 64-wide panel are 256 KiB.
 const BLOCK_WORDS: usize = 1024;
+/// The same for two or three tiles of rows: 16 KiB, so that all but the first find the panel in the first level
+/// of cache, beside the block fetched ahead.
+const SHORT_BLOCK_WORDS: usize = 64;
 /// Rows in a block, about.
 const BLOCK_ROWS: usize = 144;
 /// Jobs for each thread: enough that one slow thread does not hold up the others.
@@ -262,8 +265,14 @@ fn multiply(
         Precision::Int8 => kernels.finish_integers,
         Precision::F32 | Precision::Bf16 => kernels.finish_floats,
     };
-    let num_blocks = words.div_ceil(BLOCK_WORDS).max(1);
     let num_tiles = rows.len().div_ceil(kernels.tile_rows);
+    let is_short = (2..=3).contains(&num_tiles);
+    let block_words = match num_tiles {
+        0 | 1 => usize::MAX,
+        _ if is_short => SHORT_BLOCK_WORDS,
+        _ => BLOCK_WORDS,
+    };
+    let num_blocks = words.div_ceil(block_words).max(1);
     // Sums wait in memory only where the shared dimension is cut; otherwise each tile is finished at once.
     let waiting_rows = if num_blocks > 1 {
         rows.len()
@@ -304,6 +313,13 @@ fn multiply(
                             sums: sums.as_mut_ptr(),
                             sums_stride: MAX_PANEL_WIDTH,
                             accumulate: block > 0,
+                            // The last tile over a short block fetches the next one: without it memory would
+                            // wait while the tiles after the first run from the cache.
+                            ahead: if is_short && tile_rows.end == rows.len() {
+                                range.len() * width
+                            } else {
+                                0
+                            },
                         });
                     }
                     if block + 1 < num_blocks {

@@ -153,6 +153,11 @@ impl Simd for Avx512 {
         unsafe { write(value, to) }
     }
     #[inline(always)]
+    fn prefetch(self, from: *const u32) {
+        // SAFETY: a prefetch of an address that cannot be read does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+    #[inline(always)]
     fn zero_words(self) -> __m512i {
         // SAFETY: the token proves the feature.
         unsafe { _mm512_setzero_si512() }

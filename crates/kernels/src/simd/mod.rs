@@ -70,6 +70,8 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `LANES` words must be writable at `to`.
     unsafe fn store_words(self, value: Self::W, to: *mut u32);
+    /// Asks for the cache line at `from`, which may be any address.
+    fn prefetch(self, from: *const u32);
     fn zero_words(self) -> Self::W;
     fn floats(self, words: Self::W) -> Self::F;
     fn words(self, floats: Self::F) -> Self::W;

@@ -138,6 +138,8 @@ impl Simd for Portable {
         unsafe { write(value, to) }
     }
     #[inline(always)]
+    fn prefetch(self, _: *const u32) {}
+    #[inline(always)]
     fn zero_words(self) -> Self::W {
         [0; LANES]
     }

@@ -32,6 +32,7 @@ pub(crate) struct Kernels {
     pub(crate) widen_f16: fn(&[u16], &mut [f32]),
 
     pub(crate) softmax: fn(&mut [f32], Option<&[f32]>) -> f32,
+    pub(crate) softmax_bf16: fn(&mut [f32], Option<&[f32]>, &mut [u32]) -> f32,
     pub(crate) scale: fn(&[f32], f32, &mut [f32]),
     pub(crate) exp: fn(&mut [f32]),
     pub(crate) gelu_tanh: fn(&mut [f32]),
@@ -130,6 +131,10 @@ macro_rules! kernel_table {
             vector::softmax($token, scores, bias)
         }
         $(#[target_feature(enable = $features)])?
+        unsafe fn softmax_bf16(scores: &mut [f32], bias: Option<&[f32]>, out: &mut [u32]) -> f32 {
+            vector::softmax_bf16($token, scores, bias, out)
+        }
+        $(#[target_feature(enable = $features)])?
         unsafe fn scale(from: &[f32], factor: f32, out: &mut [f32]) {
             vector::scale($token, from, factor, out)
         }
@@ -190,6 +195,8 @@ macro_rules! kernel_table {
             widen_f16: |from, out| unsafe { widen_f16(from, out) },
             // SAFETY: see above.
             softmax: |scores, bias| unsafe { softmax(scores, bias) },
+            // SAFETY: see above.
+            softmax_bf16: |scores, bias, out| unsafe { softmax_bf16(scores, bias, out) },
             // SAFETY: see above.
             scale: |from, factor, out| unsafe { scale(from, factor, out) },
             // SAFETY: see above.
