@@ -24,6 +24,28 @@ pub fn matmul(x: Rows<'_>, weights: Rows<'_>, mut out: RowsMut<'_>) {
     }
 }
 
+/// A row in bytes and its scale: whole numbers of at most 127, nearest even, symmetric. A row that is not finite
+/// gives zeros and a scale of NaN.
+pub fn quantise(row: &[f32]) -> (Vec<i8>, f32) {
+    let greatest = row
+        .iter()
+        .fold(0.0_f32, |greatest, value| greatest.max(value.abs()));
+    if row.iter().any(|value| !value.is_finite()) {
+        return (vec![0; row.len()], f32::NAN);
+    }
+    // Of smaller rows the inverse of the scale would not be finite.
+    let inverse = if greatest >= f32::MIN_POSITIVE * 128.0 {
+        127.0 / greatest
+    } else {
+        0.0
+    };
+    let bytes = row
+        .iter()
+        .map(|value| (value * inverse).round_ties_even() as i8)
+        .collect();
+    (bytes, greatest / 127.0)
+}
+
 /// `0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³)))`.
 pub fn gelu_tanh(x: f32) -> f32 {
     let x = f64::from(x);

@@ -68,11 +68,15 @@ pub(crate) fn exp_vector<S: Simd>(s: S, x: S::F) -> S::F {
     exp2_parts(s, whole, s.mul(rest, s.splat(LOG2_E)))
 }
 
-/// `x / (1 + 2^power)`; the power is held below the range in which the inverse would not be normal.
+/// `x / (1 + 2^power)`, for powers that grow as `x` falls.
+///
+/// The power is held below the range in which the inverse would not be normal, and `x` above the point from
+/// which the result is zero for all purposes (it is below 4e-36): negative infinity gives the limit.
 #[inline(always)]
 fn gated<S: Simd>(s: S, x: S::F, power: S::F) -> S::F {
     let exponential = exp2_vector(s, s.min(s.splat(125.0), power));
-    s.mul(x, s.reciprocal(s.add(exponential, s.splat(1.0))))
+    let gate = s.reciprocal(s.add(exponential, s.splat(1.0)));
+    s.mul(s.max(s.splat(-128.0), x), gate)
 }
 
 /// `0.5 · x · (1 + tanh(u))` with `u = √(2/π) · (x + 0.044715 · x³)`, written as `x / (1 + exp(-2 u))`: the

@@ -34,7 +34,7 @@ impl Simd for Avx512 {
     const PANEL_VECTORS: usize = 4;
     const TILE_ROWS: usize = 6;
     const BYTE_OFFSET: i32 = 128;
-    const MIN_EXPONENT: f32 = -150.0;
+    const MIN_EXPONENT: f32 = -151.0;
     const FAST_BF16: bool = true;
 
     #[inline(always)]
