@@ -192,8 +192,21 @@ fn attention(case: &str) {
         }
         let width = shape.q_heads * shape.head_dim;
         let kv_width = shape.kv_heads * shape.head_dim;
-        let stride = width + 2 * kv_width;
-        let (q, kv) = (values(batch * n_q * stride), values(batch * n_k * stride));
+        // Decode reads a cache of keys and one of values; elsewhere all three lie in one buffer.
+        let (stride, kv_stride, k_at, v_at) = if n_q == 1 {
+            (width, kv_width, 0, n_k * kv_width)
+        } else {
+            (
+                width + 2 * kv_width,
+                width + 2 * kv_width,
+                width,
+                width + kv_width,
+            )
+        };
+        let (q, kv) = (
+            values(batch * n_q * stride),
+            values(2 * batch * n_k * kv_stride),
+        );
         let mut out = vec![0.0; batch * n_q * width];
         let half = if matches!(mask, Mask::Causal { .. }) {
             0.5
@@ -218,8 +231,8 @@ fn attention(case: &str) {
                         &shape,
                         batch,
                         Rows::strided(black_box(&q), batch * n_q, width, stride),
-                        Rows::strided(&kv[width..], batch * n_k, kv_width, stride),
-                        Rows::strided(&kv[width + kv_width..], batch * n_k, kv_width, stride),
+                        Rows::strided(&kv[k_at..], batch * n_k, kv_width, kv_stride),
+                        Rows::strided(&kv[v_at..], batch * n_k, kv_width, kv_stride),
                         mask,
                         RowsMut::new(&mut out, batch * n_q, width),
                     );

@@ -56,7 +56,7 @@ pub fn silu_mul_with(isa: Isa, gate: RowsMut<'_>, up: Rows<'_>) {
     let kernels = Kernels::of(isa);
     let nanos = (gate.num_rows() * gate.num_cols()) as u64 / 5;
     parallel::for_each_row(gate, nanos, |row, values| {
-        (kernels.silu_mul)(values, up.row(row))
+        (kernels.silu_mul)(values, up.row(row));
     });
 }
 

@@ -10,6 +10,8 @@
 
 use std::cell::RefCell;
 
+use crate::rows::Rows;
+
 /// Words in a cache line.
 pub(crate) const LINE: usize = 16;
 
@@ -84,6 +86,21 @@ pub(crate) fn with_scratch<R>(words: usize, work: impl FnOnce(&mut [u32]) -> R) 
     FREE.with_borrow_mut(|free| free.push(buffer));
     result
 }
+
+/// Asks for every row to be brought into the cache.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn prefetch(rows: Rows<'_>) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    for row in 0..rows.num_rows() {
+        for line in rows.row(row).chunks(LINE) {
+            // SAFETY: a prefetch changes nothing, and the address is that of a value.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn prefetch(_: Rows<'_>) {}
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,10 @@
 //! blocks never changes a bit of the result.
 
 #![expect(unsafe_code, reason = "tiles read and write behind raw pointers")]
+#![expect(
+    clippy::inline_always,
+    reason = "generic code has target features only where it is inlined into a function that has them"
+)]
 
 use crate::gemm::{Activation, Write};
 use crate::simd::Simd;

@@ -5,6 +5,10 @@
 //! start to end.
 
 #![expect(unsafe_code, reason = "blocks are moved behind raw pointers")]
+#![expect(
+    clippy::inline_always,
+    reason = "generic code has target features only where it is inlined into a function that has them"
+)]
 
 use crate::simd::Simd;
 

@@ -120,9 +120,9 @@ mod tests {
         rope(RowsMut::strided(&mut x, 2, 8, 12), 2, 4, 7, &table);
         for row in 0..2 {
             for head in 0..2 {
-                for pair in 0..2 {
+                for (pair, &frequency) in inv_freq.iter().enumerate() {
                     let at = row * 12 + head * 4 + pair;
-                    let angle = (7 + row) as f64 * f64::from(inv_freq[pair]);
+                    let angle = (7 + row) as f64 * f64::from(frequency);
                     let (a, b) = (f64::from(original[at]), f64::from(original[at + 2]));
                     assert!((f64::from(x[at]) - (a * angle.cos() - b * angle.sin())).abs() < 1e-6);
                     assert!(

@@ -9,8 +9,8 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
     data: &'a [f32],
-    num_rows: usize,
-    num_cols: usize,
+    height: usize,
+    width: usize,
     stride: usize,
 }
 
@@ -33,20 +33,20 @@ impl<'a> Rows<'a> {
         check(data.len(), num_rows, num_cols, stride);
         Self {
             data,
-            num_rows,
-            num_cols,
+            height: num_rows,
+            width: num_cols,
             stride,
         }
     }
 
     /// Number of rows.
     pub fn num_rows(&self) -> usize {
-        self.num_rows
+        self.height
     }
 
     /// Number of columns.
     pub fn num_cols(&self) -> usize {
-        self.num_cols
+        self.width
     }
 
     /// Distance between the starts of two rows, in values.
@@ -61,29 +61,30 @@ impl<'a> Rows<'a> {
     #[track_caller]
     pub fn row(&self, row: usize) -> &'a [f32] {
         assert!(
-            row < self.num_rows,
+            row < self.height,
             "row {row} of {} rows is a bug",
-            self.num_rows
+            self.height
         );
-        &self.data[row * self.stride..row * self.stride + self.num_cols]
+        &self.data[row * self.stride..row * self.stride + self.width]
     }
 
     /// The rows in `range`.
     ///
     /// # Panics
     /// If the range reaches past the last row.
+    #[must_use]
     #[track_caller]
     pub fn slice(&self, range: Range<usize>) -> Self {
         assert!(
-            range.start <= range.end && range.end <= self.num_rows,
+            range.start <= range.end && range.end <= self.height,
             "rows {range:?} of {} rows is a bug",
-            self.num_rows
+            self.height
         );
         let start = (range.start * self.stride).min(self.data.len());
         Self {
             data: &self.data[start..],
-            num_rows: range.len(),
-            num_cols: self.num_cols,
+            height: range.len(),
+            width: self.width,
             stride: self.stride,
         }
     }
@@ -92,18 +93,19 @@ impl<'a> Rows<'a> {
     ///
     /// # Panics
     /// If the range reaches past the last column.
+    #[must_use]
     #[track_caller]
     pub fn columns(&self, range: Range<usize>) -> Self {
         assert!(
-            range.start <= range.end && range.end <= self.num_cols,
+            range.start <= range.end && range.end <= self.width,
             "columns {range:?} of {} columns is a bug",
-            self.num_cols
+            self.width
         );
         let start = range.start.min(self.data.len());
         Self {
             data: &self.data[start..],
-            num_rows: self.num_rows,
-            num_cols: range.len(),
+            height: self.height,
+            width: range.len(),
             stride: self.stride,
         }
     }
@@ -118,8 +120,8 @@ impl<'a> Rows<'a> {
 #[derive(Debug)]
 pub struct RowsMut<'a> {
     data: &'a mut [f32],
-    num_rows: usize,
-    num_cols: usize,
+    height: usize,
+    width: usize,
     stride: usize,
 }
 
@@ -142,20 +144,20 @@ impl<'a> RowsMut<'a> {
         check(data.len(), num_rows, num_cols, stride);
         Self {
             data,
-            num_rows,
-            num_cols,
+            height: num_rows,
+            width: num_cols,
             stride,
         }
     }
 
     /// Number of rows.
     pub fn num_rows(&self) -> usize {
-        self.num_rows
+        self.height
     }
 
     /// Number of columns.
     pub fn num_cols(&self) -> usize {
-        self.num_cols
+        self.width
     }
 
     /// Distance between the starts of two rows, in values.
@@ -170,19 +172,19 @@ impl<'a> RowsMut<'a> {
     #[track_caller]
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         assert!(
-            row < self.num_rows,
+            row < self.height,
             "row {row} of {} rows is a bug",
-            self.num_rows
+            self.height
         );
-        &mut self.data[row * self.stride..row * self.stride + self.num_cols]
+        &mut self.data[row * self.stride..row * self.stride + self.width]
     }
 
     /// The same matrix, borrowed for a shorter time.
     pub fn reborrow(&mut self) -> RowsMut<'_> {
         RowsMut {
             data: self.data,
-            num_rows: self.num_rows,
-            num_cols: self.num_cols,
+            height: self.height,
+            width: self.width,
             stride: self.stride,
         }
     }
@@ -191,8 +193,8 @@ impl<'a> RowsMut<'a> {
     pub fn as_rows(&self) -> Rows<'_> {
         Rows {
             data: self.data,
-            num_rows: self.num_rows,
-            num_cols: self.num_cols,
+            height: self.height,
+            width: self.width,
             stride: self.stride,
         }
     }

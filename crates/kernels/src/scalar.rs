@@ -138,8 +138,9 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 pub fn l2_normalize(x: &mut [f32]) {
     let norm = dot(x, x).sqrt();
     if norm > 0.0 {
-        x.iter_mut()
-            .for_each(|value| *value = (f64::from(*value) / norm) as f32);
+        for value in x {
+            *value = (f64::from(*value) / norm) as f32;
+        }
     }
 }
 

@@ -4,11 +4,20 @@
 //! the result and a polynomial of degree 6 (minimax over [-1/2, 1/2], relative error 2e-9) takes the rest, so
 //! that what remains is rounding: less than 2e-7 relative.
 
+#![expect(
+    clippy::inline_always,
+    reason = "generic code has target features only where it is inlined into a function that has them"
+)]
+
 use std::f32::consts::LOG2_E;
 
 use crate::simd::Simd;
 
 /// Coefficients of `2^f` on [-1/2, 1/2] from degree 1 up; degree 0 is exactly 1, so that `exp(0)` is.
+#[expect(
+    clippy::approx_constant,
+    reason = "the first coefficient is ln 2 to this precision by chance of rounding"
+)]
 const EXP2: [f32; 6] = [
     0.693_147_2,
     0.240_226_47,

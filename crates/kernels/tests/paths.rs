@@ -223,7 +223,8 @@ proptest! {
     fn a_row_of_attention_is_bit_identical_to_the_row_alone(
         group in 1_usize..4,
         head_dim in prop_oneof![Just(64), Just(72), 1_usize..40],
-        n in 2_usize..150,
+        // So many that a single row is cut by keys and columns.
+        n in prop_oneof![2_usize..150, 260_usize..400],
         bf16 in any::<bool>(),
         seed: u64,
     ) {

@@ -1,53 +1,21 @@
-//! One block of query rows against one key head.
+//! One block of query rows against one key head: scores, weights, sums of values.
 
 #![expect(unsafe_code, reason = "tiles read and write behind raw pointers")]
 
 use std::ops::Range;
 
-use crate::attention::{AttentionShape, Mask};
+use crate::attention::plan::{Columns, Plan, STRIPE_ROWS, Sequence};
 use crate::gemm::Precision;
-use crate::memory::{LINE, with_scratch};
+use crate::memory::{prefetch, with_scratch};
 use crate::micro::Tile;
-use crate::pack::Panel;
 use crate::parallel::SharedMut;
-use crate::rows::Rows;
 use crate::simd::{Kernels, MAX_PANEL_WIDTH};
-
-/// Words of scores in a block: 192 KiB, beside which the keys and values of a head of 1024 rows still fit
-/// the second level of cache.
-const STRIPE_WORDS: usize = 49_152;
-/// Rows in a block, at most.
-const STRIPE_ROWS: usize = 48;
 
 /// Steps of values packed at a time where they are taken as needed.
 const PIECE_STEPS: usize = 64;
-
-/// The operands of one call. Rows of a block count query rows and, within each, the query heads that share
-/// the key head: block row `m` is query row `m / group`, head `kv · group + m % group`.
-#[derive(Clone, Copy)]
-pub(super) struct Plan<'a> {
-    pub(super) kernels: &'static Kernels,
-    pub(super) precision: Precision,
-    pub(super) shape: AttentionShape,
-    /// Query rows of a sequence.
-    pub(super) n_q: usize,
-    /// Keys of a sequence.
-    pub(super) n_k: usize,
-    pub(super) mask: Mask<'a>,
-    /// [`Mask::Keys`] as something to add to the scores, padded to whole vectors.
-    pub(super) bias: Option<&'a [f32]>,
-    pub(super) out: SharedMut<f32>,
-    pub(super) out_stride: usize,
-}
-
-/// The rows of one sequence.
-#[derive(Clone, Copy)]
-pub(super) struct Sequence<'a> {
-    pub(super) index: usize,
-    pub(super) q: Rows<'a>,
-    pub(super) k: Rows<'a>,
-    pub(super) v: Rows<'a>,
-}
+/// Rows of a cache that are asked for ahead of the one at hand: a head has a few cache lines in each row, so
+/// that the machine does not foresee the next by itself.
+const ROWS_AHEAD: usize = 24;
 
 /// Keys and values of one head, packed by [`Plan::pack_keys`] and [`Plan::pack_values`], or to be taken
 /// from their rows as they are needed: a block alone reads them only once.
@@ -57,456 +25,287 @@ pub(super) enum Packed<'a> {
     AsNeeded,
 }
 
-impl Plan<'_> {
-    /// Query heads that share a key head.
-    pub(super) fn group(&self) -> usize {
-        self.shape.q_heads / self.shape.kv_heads
-    }
+/// Rows of words in scratch.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub(super) words: &'a [u32],
+    pub(super) stride: usize,
+}
 
-    /// Rows of a block that holds the whole sequence.
-    pub(super) fn num_rows(&self) -> usize {
-        self.n_q * self.group()
-    }
+/// Block rows `rows` of key head `head`.
+#[derive(Clone)]
+pub(super) struct Block<'a> {
+    pub(super) plan: &'a Plan<'a>,
+    pub(super) sequence: Sequence<'a>,
+    pub(super) head: usize,
+    pub(super) rows: Range<usize>,
+    pub(super) packed: Packed<'a>,
+}
 
-    /// Rows in a block, a whole number of tiles.
-    pub(super) fn block_rows(&self) -> usize {
-        let tile = self.kernels.tile_rows;
-        let rows = (STRIPE_WORDS / self.padded_keys().max(1)).min(STRIPE_ROWS) / tile * tile;
-        rows.max(tile)
-    }
-
-    fn padded_keys(&self) -> usize {
-        self.n_k.next_multiple_of(self.kernels.lanes)
-    }
-
-    fn dim_words(&self) -> usize {
-        self.precision.words(self.shape.head_dim)
-    }
-
-    /// Words of the packed keys of a head.
-    pub(super) fn key_words(&self) -> usize {
-        self.padded_keys() * self.dim_words()
-    }
-
-    /// Words of the packed values of a head.
-    pub(super) fn value_words(&self) -> usize {
-        self.precision.words(self.n_k) * self.shape.head_dim.next_multiple_of(self.kernels.lanes)
-    }
-
-    pub(super) fn num_key_panels(&self) -> usize {
-        self.n_k.div_ceil(self.kernels.panel_width)
-    }
-
-    /// Keys of panel `panel`, and its width in words.
-    fn panel(&self, panel: usize) -> (Range<usize>, usize) {
-        let start = panel * self.kernels.panel_width;
-        let end = (start + self.kernels.panel_width).min(self.n_k);
-        (
-            start..end,
-            (end - start).next_multiple_of(self.kernels.lanes),
-        )
-    }
-
-    /// Panels of the columns of a head: the columns and the width in words of each. They are as equal as
-    /// possible, since a panel of one vector leaves the multipliers waiting for each other.
-    fn column_panels(&self) -> impl Iterator<Item = (Range<usize>, usize)> {
-        let (dim, lanes) = (self.shape.head_dim, self.kernels.lanes);
-        let vectors = dim.div_ceil(lanes);
-        let panels = dim.div_ceil(self.kernels.panel_width);
-        crate::gemm::split(vectors, panels).map(move |vectors| {
-            let columns = vectors.start * lanes..(vectors.end * lanes).min(dim);
-            (columns, vectors.len() * lanes)
-        })
-    }
-
-    /// Where panel `panel` of the keys stands in the packed keys.
-    pub(super) fn key_panel(&self, panel: usize) -> Range<usize> {
-        let (keys, width) = self.panel(panel);
-        keys.start * self.dim_words()..(keys.start + width) * self.dim_words()
-    }
-
-    /// Packs one panel of keys: step `d` has word `d` of every key.
-    pub(super) fn pack_keys(&self, k: Rows<'_>, head: usize, panel: usize, to: &mut [u32]) {
-        let (keys, width) = self.panel(panel);
-        let dim = self.shape.head_dim;
-        let words = self.dim_words();
-        assert_eq!(to.len(), width * words, "a panel of another size is a bug");
-        let k = k.slice(keys.clone()).columns(head * dim..(head + 1) * dim);
-        let mut pack = |from: *const u32, from_stride| {
-            // SAFETY: `from` has `keys.len()` rows of `words` words; the length of `to` was just checked.
-            unsafe {
-                (self.kernels.pack_panel)(&Panel {
-                    from,
-                    from_stride,
-                    rows: keys.len(),
-                    words,
-                    to: to.as_mut_ptr(),
-                    width,
-                });
-            }
-        };
-        if self.precision == Precision::F32 {
-            pack(k.as_ptr().cast(), k.stride());
-            return;
-        }
-        with_scratch(keys.len() * words, |narrow| {
-            for (row, out) in narrow.chunks_exact_mut(words.max(1)).enumerate() {
-                (self.kernels.narrow_bf16)(k.row(row), out);
-            }
-            pack(narrow.as_ptr(), words);
-        });
-    }
-
-    /// Steps of the values: words of a dimension of `n_k` keys.
-    pub(super) fn value_steps(&self) -> usize {
-        self.precision.words(self.n_k)
-    }
-
-    /// Packs `steps` of the values of a head: one panel of columns after another, each step with one word of
-    /// every column.
-    pub(super) fn pack_values(
-        &self,
-        v: Rows<'_>,
-        head: usize,
-        steps: Range<usize>,
-        to: &mut [u32],
-    ) {
-        let dim = self.shape.head_dim;
-        let v = v.columns(head * dim..(head + 1) * dim);
-        let mut to = to;
-        for (columns, width) in self.column_panels() {
-            let (whole, rest) = to.split_at_mut(steps.len() * width);
-            to = rest;
-            for (step, out) in steps.clone().zip(whole.chunks_exact_mut(width)) {
-                self.pack_step(v, columns.clone(), step, out);
-            }
-        }
-    }
-
-    /// One step of a panel of values.
-    fn pack_step(&self, v: Rows<'_>, columns: Range<usize>, step: usize, out: &mut [u32]) {
-        let (used, padding) = out.split_at_mut(columns.len());
-        padding.fill(0);
-        if self.precision == Precision::F32 {
-            used.copy_from_slice(bytemuck::cast_slice(&v.row(step)[columns]));
-            return;
-        }
-        let zeros = [0.0; MAX_PANEL_WIDTH];
-        let high = if 2 * step + 1 < self.n_k {
-            &v.row(2 * step + 1)[columns.clone()]
-        } else {
-            &zeros[..columns.len()]
-        };
-        (self.kernels.pair_bf16)(&v.row(2 * step)[columns], high, used);
-    }
-
-    /// Keys that block row `row` may see, from the first.
-    fn visible(&self, row: usize) -> usize {
-        match self.mask {
-            Mask::Full | Mask::Keys(_) => self.n_k,
-            Mask::Causal { offset } => (row / self.group())
-                .saturating_add(offset)
-                .saturating_add(1)
-                .min(self.n_k),
-        }
-    }
-
-    /// Computes block rows `rows` of head `head`.
-    pub(super) fn run(
-        &self,
-        sequence: Sequence<'_>,
-        head: usize,
-        rows: Range<usize>,
-        packed: Packed<'_>,
-    ) {
-        let is_f32 = self.precision == Precision::F32;
-        // Strides that are not a multiple of 4 KiB keep the rows of a tile in different cache lines.
-        let query_stride = self.dim_words().next_multiple_of(LINE);
-        let score_stride = self.padded_keys().next_multiple_of(LINE) + LINE;
-        let weight_stride = if is_f32 {
-            0
-        } else {
-            score_stride.div_ceil(2).next_multiple_of(LINE)
-        };
-        let panel_words = match packed {
-            Packed::AsNeeded => self.kernels.panel_width * self.dim_words().next_multiple_of(LINE),
-            Packed::Whole { .. } => 0,
-        };
-        let query_words = rows.len() * query_stride;
-        let score_words = rows.len() * score_stride;
-        let weight_words = rows.len() * weight_stride;
-        let total = query_words + score_words + weight_words + panel_words;
-        with_scratch(total, |scratch| {
-            let (queries, scratch) = scratch.split_at_mut(query_words);
-            let (scores, scratch) = scratch.split_at_mut(score_words);
-            let (weights, panel) = scratch.split_at_mut(weight_words);
-            self.take_queries(sequence.q, head, rows.clone(), queries, query_stride);
-            self.score(
-                sequence,
-                head,
-                &rows,
-                packed,
-                panel,
-                (queries, query_stride),
-                (scores, score_stride),
-            );
-            let mut sums = [0.0; 2 * STRIPE_ROWS];
-            self.soften(
-                &rows,
-                (scores, score_stride),
-                (weights, weight_stride),
-                &mut sums,
-            );
-            let left = if is_f32 {
-                (&*scores, score_stride)
-            } else {
-                (&*weights, weight_stride)
-            };
-            self.gather(sequence, head, &rows, packed, left, &sums);
-        });
+impl Block<'_> {
+    /// Computes the whole block.
+    pub(super) fn run(&self) {
+        let (plan, rows) = (self.plan, self.rows.len());
+        let query_words = rows * plan.query_stride();
+        let score_words = rows * plan.score_stride();
+        with_scratch(
+            query_words + score_words + rows * plan.weight_stride(),
+            |scratch| {
+                let (queries, scratch) = scratch.split_at_mut(query_words);
+                let (scores, weights) = scratch.split_at_mut(score_words);
+                self.take_queries(queries);
+                self.score(
+                    queries,
+                    0..plan.num_key_panels(),
+                    SharedMut::new(scores.as_mut_ptr()),
+                );
+                let mut sums = [0.0; STRIPE_ROWS];
+                let weights = self.soften(scores, weights, &mut sums);
+                for columns in plan.full_columns() {
+                    self.gather(&columns, weights, &sums);
+                }
+            },
+        );
     }
 
     /// Copies the query rows, times the scale, as exponents of two.
-    fn take_queries(
-        &self,
-        q: Rows<'_>,
-        head: usize,
-        rows: Range<usize>,
-        queries: &mut [u32],
-        stride: usize,
-    ) {
-        let (dim, group) = (self.shape.head_dim, self.group());
-        let factor = self.shape.scale * std::f32::consts::LOG2_E;
-        let mut scaled = vec![
-            0.0;
-            if self.precision == Precision::F32 {
-                0
+    pub(super) fn take_queries(&self, queries: &mut [u32]) {
+        let plan = self.plan;
+        let (dim, group) = (plan.shape.head_dim, plan.group());
+        let factor = plan.shape.scale * std::f32::consts::LOG2_E;
+        let is_f32 = plan.precision == Precision::F32;
+        let mut scaled = vec![0.0; if is_f32 { 0 } else { dim }];
+        let rows = queries.chunks_exact_mut(plan.query_stride().max(1));
+        for (row, out) in self.rows.clone().zip(rows) {
+            let start = (self.head * group + row % group) * dim;
+            let from = &self.sequence.q.row(row / group)[start..start + dim];
+            if is_f32 {
+                (plan.kernels.scale)(from, factor, bytemuck::cast_slice_mut(&mut out[..dim]));
             } else {
-                dim
-            }
-        ];
-        for (row, out) in rows.zip(queries.chunks_exact_mut(stride.max(1))) {
-            let start = (head * group + row % group) * dim;
-            let from = &q.row(row / group)[start..start + dim];
-            if self.precision == Precision::F32 {
-                (self.kernels.scale)(from, factor, bytemuck::cast_slice_mut(&mut out[..dim]));
-            } else {
-                (self.kernels.scale)(from, factor, &mut scaled);
-                (self.kernels.narrow_bf16)(&scaled, &mut out[..self.dim_words()]);
+                (plan.kernels.scale)(from, factor, &mut scaled);
+                (plan.kernels.narrow_bf16)(&scaled, &mut out[..plan.dim_words()]);
             }
         }
     }
 
-    /// `scores[m][key] = <query m, key>` for every panel that some row sees.
-    fn score(
-        &self,
-        sequence: Sequence<'_>,
-        head: usize,
-        rows: &Range<usize>,
-        packed: Packed<'_>,
-        panel_scratch: &mut [u32],
-        (queries, query_stride): (&[u32], usize),
-        (scores, score_stride): (&mut [u32], usize),
-    ) {
-        let tiles = self.precision.tiles(self.kernels);
-        let last_visible = self.visible(rows.end - 1);
-        for panel in 0..last_visible.div_ceil(self.kernels.panel_width) {
-            let range = self.key_panel(panel);
-            let (keys, width) = self.panel(panel);
-            let steps = match packed {
-                Packed::Whole { keys, .. } => &keys[range],
-                Packed::AsNeeded => {
-                    let steps = &mut panel_scratch[..range.len()];
-                    self.pack_keys(sequence.k, head, panel, steps);
-                    &*steps
-                }
-            };
-            for tile_rows in tiles_of(rows.len(), self.kernels.tile_rows) {
-                if keys.start >= self.visible(rows.start + tile_rows.end - 1) {
-                    continue;
-                }
-                let tile = Kernels::tile(tiles, tile_rows.len(), width / self.kernels.lanes);
-                // SAFETY: the tile's rows have `dim_words` words of queries; the panel has as many steps of
-                // `width` words; the scores of a row reach to the padded number of keys.
-                unsafe {
-                    tile(&Tile {
-                        words: self.dim_words(),
-                        left: queries[tile_rows.start * query_stride..tile_rows.end * query_stride]
-                            .as_ptr(),
-                        left_stride: query_stride,
-                        right: steps.as_ptr(),
-                        right_stride: width,
-                        sums: scores[tile_rows.start * score_stride..tile_rows.end * score_stride]
-                            .as_mut_ptr()
-                            .add(keys.start),
-                        sums_stride: score_stride,
-                        accumulate: false,
-                        ahead: 0,
-                    });
+    /// `scores[m][key] = <query m, key>` for those of `panels` that some row sees.
+    ///
+    /// `scores` must have room for the rows of the block, [`Plan::score_stride`] apart, and nobody else may use
+    /// the columns of these panels.
+    pub(super) fn score(&self, queries: &[u32], panels: Range<usize>, scores: SharedMut<u32>) {
+        let plan = self.plan;
+        let tiles = plan.precision.tiles(plan.kernels);
+        let (words, query_stride) = (plan.dim_words(), plan.query_stride());
+        let last_visible = plan.visible(self.rows.end - 1);
+        let seen = last_visible.div_ceil(plan.kernels.panel_width);
+        with_scratch(plan.kernels.panel_width * words, |scratch| {
+            for panel in panels.start..panels.end.min(seen) {
+                let (keys, width) = plan.key_panel(panel);
+                let steps = match self.packed {
+                    Packed::Whole { keys, .. } => &keys[plan.key_panel_words(panel)],
+                    Packed::AsNeeded => {
+                        if panel + 1 < panels.end.min(seen) {
+                            let next = self.sequence.k.slice(plan.key_panel(panel + 1).0);
+                            prefetch(plan.head_of(next, self.head));
+                        }
+                        let steps = &mut scratch[..width * words];
+                        plan.pack_keys(self.sequence.k, self.head, panel, steps);
+                        &*steps
+                    }
+                };
+                for tile_rows in plan.tiles(self.rows.len()) {
+                    if keys.start >= plan.visible(self.rows.start + tile_rows.end - 1) {
+                        continue;
+                    }
+                    let tile = Kernels::tile(tiles, tile_rows.len(), width / plan.kernels.lanes);
+                    let left =
+                        &queries[tile_rows.start * query_stride..tile_rows.end * query_stride];
+                    // SAFETY: the rows have `words` words of queries; the panel has as many steps of `width` words;
+                    // the scores of a row reach to the padded number of keys, and these columns are ours.
+                    unsafe {
+                        tile(&Tile {
+                            words,
+                            left: left.as_ptr(),
+                            left_stride: query_stride,
+                            right: steps.as_ptr(),
+                            right_stride: width,
+                            sums: scores
+                                .get()
+                                .add(tile_rows.start * plan.score_stride() + keys.start),
+                            sums_stride: plan.score_stride(),
+                            accumulate: false,
+                            ahead: 0,
+                        });
+                    }
                 }
             }
-        }
+        });
     }
 
-    /// Turns scores into weights, not yet divided by their sum; keys that a row does not see get zero.
-    fn soften(
+    /// Turns scores into weights, in place or in `weights`, not yet divided by their sum; keys that a row does not
+    /// see get zero.
+    pub(super) fn soften<'a>(
         &self,
-        rows: &Range<usize>,
-        (scores, score_stride): (&mut [u32], usize),
-        (weights, weight_stride): (&mut [u32], usize),
+        scores: &'a mut [u32],
+        weights: &'a mut [u32],
         sums: &mut [f32],
-    ) {
-        for tile_rows in tiles_of(rows.len(), self.kernels.tile_rows) {
-            let end = self
-                .visible(rows.start + tile_rows.end - 1)
-                .next_multiple_of(self.kernels.lanes);
+    ) -> Matrix<'a> {
+        let plan = self.plan;
+        let (score_stride, weight_stride) = (plan.score_stride(), plan.weight_stride());
+        for tile_rows in plan.tiles(self.rows.len()) {
+            let seen_by_tile = plan.visible(self.rows.start + tile_rows.end - 1);
+            let end = seen_by_tile.next_multiple_of(plan.kernels.lanes);
             for row in tile_rows {
-                let visible = self.visible(rows.start + row);
-                let length = visible.next_multiple_of(self.kernels.lanes);
-                let scores: &mut [f32] = bytemuck::cast_slice_mut(
-                    &mut scores[row * score_stride..(row + 1) * score_stride],
-                );
+                let visible = plan.visible(self.rows.start + row);
+                let length = visible.next_multiple_of(plan.kernels.lanes);
+                let scores = &mut scores[row * score_stride..(row + 1) * score_stride];
+                let scores: &mut [f32] = bytemuck::cast_slice_mut(scores);
                 scores[visible..length].fill(f32::NEG_INFINITY);
-                let bias = self.bias.map(|bias| &bias[..length]);
+                let bias = plan.bias.map(|bias| &bias[..length]);
                 if weight_stride == 0 {
                     scores[length..end].fill(0.0);
-                    sums[row] = (self.kernels.softmax)(&mut scores[..length], bias);
+                    sums[row] = (plan.kernels.softmax)(&mut scores[..length], bias);
                 } else {
                     let out = &mut weights[row * weight_stride..][..end.div_ceil(2)];
                     let (out, hidden) = out.split_at_mut(length.div_ceil(2));
                     hidden.fill(0);
-                    sums[row] = (self.kernels.softmax_bf16)(&mut scores[..length], bias, out);
+                    sums[row] = (plan.kernels.softmax_bf16)(&mut scores[..length], bias, out);
                 }
+            }
+        }
+        if weight_stride == 0 {
+            Matrix {
+                words: scores,
+                stride: score_stride,
+            }
+        } else {
+            Matrix {
+                words: weights,
+                stride: weight_stride,
             }
         }
     }
 
-    /// `out[m] = Σ_key weight[m][key] · value[key] / sum[m]`.
-    fn gather(
-        &self,
-        sequence: Sequence<'_>,
-        head: usize,
-        rows: &Range<usize>,
-        packed: Packed<'_>,
-        (weights, weight_stride): (&[u32], usize),
-        sums: &[f32],
-    ) {
-        let dim = self.shape.head_dim;
-        let tiles = self.precision.tiles(self.kernels);
-        let steps = self.value_steps();
+    /// `out[m] = Σ_key weight[m][key] · value[key] / sum[m]` for a run of columns.
+    pub(super) fn gather(&self, columns: &Columns, weights: Matrix<'_>, sums: &[f32]) {
+        let plan = self.plan;
+        let (steps, width) = (plan.value_steps(), columns.width);
+        let v = plan.head_of(self.sequence.v, self.head);
         // Whole vectors of `f32` are multiplied where they lie; anything else is packed a piece at a time.
-        let in_place = self.precision == Precision::F32 && dim.is_multiple_of(self.kernels.lanes);
-        let (pieces, rows_at_once) = match packed {
-            Packed::Whole { .. } => (steps, self.kernels.tile_rows),
-            Packed::AsNeeded if in_place => (steps, rows.len()),
-            Packed::AsNeeded => (PIECE_STEPS, rows.len()),
-        };
-        let piece_words = match packed {
-            Packed::AsNeeded if !in_place => PIECE_STEPS * MAX_PANEL_WIDTH,
-            Packed::AsNeeded | Packed::Whole { .. } => 0,
-        };
-        let mut at = 0;
-        with_scratch(piece_words + rows_at_once * MAX_PANEL_WIDTH, |scratch| {
-            let (piece, tile_sums) = scratch.split_at_mut(piece_words);
-            for (columns, width) in self.column_panels() {
-                let v = sequence.v.columns(head * dim..(head + 1) * dim);
-                for first in (0..steps.max(1)).step_by(pieces.max(1)) {
-                    let last = (first + pieces).min(steps);
-                    let (right, right_stride) = match packed {
-                        Packed::Whole { values, .. } => {
-                            (values[at..at + steps * width].as_ptr(), width)
-                        }
-                        Packed::AsNeeded if in_place => {
-                            (v.columns(columns.clone()).as_ptr().cast(), v.stride())
-                        }
-                        Packed::AsNeeded => {
-                            for (step, out) in (first..last).zip(piece.chunks_exact_mut(width)) {
-                                self.pack_step(v, columns.clone(), step, out);
+        let is_whole = columns.range.len() == width && plan.precision == Precision::F32;
+        match self.packed {
+            Packed::Whole { values, .. } => {
+                let start = columns.range.start * steps;
+                let right = &values[start..start + steps * width];
+                with_scratch(self.rows.len() * MAX_PANEL_WIDTH, |tile_sums| {
+                    self.add_values(
+                        0..steps,
+                        (right.as_ptr(), width, 0),
+                        width,
+                        weights,
+                        tile_sums,
+                    );
+                    self.write(columns, tile_sums, sums);
+                });
+            }
+            Packed::AsNeeded if is_whole => {
+                let v = v.columns(columns.range.clone());
+                let right = (v.as_ptr().cast(), v.stride(), ROWS_AHEAD * v.stride());
+                with_scratch(self.rows.len() * MAX_PANEL_WIDTH, |tile_sums| {
+                    self.add_values(0..steps, right, width, weights, tile_sums);
+                    self.write(columns, tile_sums, sums);
+                });
+            }
+            Packed::AsNeeded => {
+                with_scratch(
+                    (PIECE_STEPS + self.rows.len()) * MAX_PANEL_WIDTH,
+                    |scratch| {
+                        let (piece, tile_sums) =
+                            scratch.split_at_mut(PIECE_STEPS * MAX_PANEL_WIDTH);
+                        tile_sums.fill(0);
+                        for first in (0..steps).step_by(PIECE_STEPS) {
+                            let range = first..(first + PIECE_STEPS).min(steps);
+                            for (step, out) in range.clone().zip(piece.chunks_exact_mut(width)) {
+                                plan.pack_step(v, columns, step, out);
                             }
-                            (piece.as_ptr(), width)
-                        }
-                    };
-                    for tile_rows in tiles_of(rows.len(), self.kernels.tile_rows) {
-                        let visible = self.visible(rows.start + tile_rows.end - 1);
-                        let words = self
-                            .precision
-                            .words(visible)
-                            .min(last)
-                            .saturating_sub(first);
-                        let sums_at = if rows_at_once == rows.len() {
-                            tile_rows.start
-                        } else {
-                            0
-                        };
-                        let tile_sums = &mut tile_sums[sums_at * MAX_PANEL_WIDTH..]
-                            [..tile_rows.len() * MAX_PANEL_WIDTH];
-                        let left = &weights[tile_rows.start * weight_stride + first
-                            ..tile_rows.end * weight_stride];
-                        let tile =
-                            Kernels::tile(tiles, tile_rows.len(), width / self.kernels.lanes);
-                        // SAFETY: every row has weights up to `visible`, padded to whole vectors; `right` has
-                        // a step of `width` words for each of them (values in place have whole vectors of
-                        // columns); the sums were cut to the tile.
-                        unsafe {
-                            tile(&Tile {
-                                words,
-                                left: left.as_ptr(),
-                                left_stride: weight_stride,
-                                right,
-                                right_stride,
-                                sums: tile_sums.as_mut_ptr(),
-                                sums_stride: MAX_PANEL_WIDTH,
-                                accumulate: first > 0,
-                                ahead: 0,
-                            });
-                        }
-                        if last == steps {
-                            self.write(
-                                sequence, head, rows.start, tile_rows, &columns, tile_sums, sums,
+                            self.add_values(
+                                range,
+                                (piece.as_ptr(), width, 0),
+                                width,
+                                weights,
+                                tile_sums,
                             );
                         }
-                    }
-                }
-                at += steps * width;
+                        self.write(columns, tile_sums, sums);
+                    },
+                );
             }
-        });
-    }
-
-    /// Divides a tile by the sums of its rows and writes it.
-    fn write(
-        &self,
-        sequence: Sequence<'_>,
-        head: usize,
-        first_row: usize,
-        tile_rows: Range<usize>,
-        columns: &Range<usize>,
-        tile_sums: &[u32],
-        sums: &[f32],
-    ) {
-        let (dim, group) = (self.shape.head_dim, self.group());
-        for (row, sum) in tile_rows.zip(tile_sums.chunks_exact(MAX_PANEL_WIDTH)) {
-            let block_row = first_row + row;
-            let query_row = sequence.index * self.n_q + block_row / group;
-            let start = (head * group + block_row % group) * dim + columns.start;
-            // SAFETY: `check` compared the output's shape with the query's; this row and head of it belong to
-            // this block alone.
-            let out = unsafe {
-                std::slice::from_raw_parts_mut(
-                    self.out.get().add(query_row * self.out_stride + start),
-                    columns.len(),
-                )
-            };
-            let inverse = if sums[row] == 0.0 {
-                0.0
-            } else {
-                1.0 / sums[row]
-            };
-            (self.kernels.scale)(bytemuck::cast_slice(&sum[..columns.len()]), inverse, out);
         }
     }
-}
 
-/// Cuts `rows` into tiles of at most `tile` rows, as equal as possible.
-fn tiles_of(rows: usize, tile: usize) -> impl Iterator<Item = Range<usize>> {
-    crate::gemm::split(rows, rows.div_ceil(tile))
+    /// Adds the products of steps `range` to the sums, or begins them. `right` has these steps: where they start, the
+    /// distance between them, and how far ahead to fetch.
+    fn add_values(
+        &self,
+        range: Range<usize>,
+        (right, right_stride, ahead): (*const u32, usize, usize),
+        width: usize,
+        weights: Matrix<'_>,
+        tile_sums: &mut [u32],
+    ) {
+        let plan = self.plan;
+        let tiles = plan.precision.tiles(plan.kernels);
+        for tile_rows in plan.tiles(self.rows.len()) {
+            let visible = plan.visible(self.rows.start + tile_rows.end - 1);
+            let words = plan
+                .precision
+                .words(visible)
+                .min(range.end)
+                .saturating_sub(range.start);
+            let tile = Kernels::tile(tiles, tile_rows.len(), width / plan.kernels.lanes);
+            let left =
+                &weights.words[tile_rows.start * weights.stride..tile_rows.end * weights.stride];
+            let tile_sums =
+                &mut tile_sums[tile_rows.start * MAX_PANEL_WIDTH..tile_rows.end * MAX_PANEL_WIDTH];
+            // SAFETY: every row has weights up to `visible`, padded to whole vectors; `right` has a step of `width`
+            // words for each of `range`; the sums were cut to the tile and begun by the first piece.
+            unsafe {
+                tile(&Tile {
+                    words,
+                    left: left[range.start.min(left.len())..].as_ptr(),
+                    left_stride: weights.stride,
+                    right,
+                    right_stride,
+                    sums: tile_sums.as_mut_ptr(),
+                    sums_stride: MAX_PANEL_WIDTH,
+                    accumulate: range.start > 0,
+                    ahead,
+                });
+            }
+        }
+    }
+
+    /// Divides sums of values by the sums of their weights and writes them.
+    fn write(&self, columns: &Columns, tile_sums: &[u32], sums: &[f32]) {
+        let plan = self.plan;
+        let (dim, group) = (plan.shape.head_dim, plan.group());
+        let count = columns.range.len();
+        for ((row, values), &sum) in self
+            .rows
+            .clone()
+            .zip(tile_sums.chunks_exact(MAX_PANEL_WIDTH))
+            .zip(sums)
+        {
+            let query_row = self.sequence.index * plan.n_q + row / group;
+            let start = (self.head * group + row % group) * dim + columns.range.start;
+            // SAFETY: `check` compared the output's shape with the query's; these columns of this row and head
+            // belong to this job alone.
+            let out = unsafe {
+                let start = plan.out.get().add(query_row * plan.out_stride + start);
+                std::slice::from_raw_parts_mut(start, count)
+            };
+            let inverse = if sum == 0.0 { 0.0 } else { 1.0 / sum };
+            (plan.kernels.scale)(bytemuck::cast_slice(&values[..count]), inverse, out);
+        }
+    }
 }

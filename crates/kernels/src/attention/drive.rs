@@ -1,10 +1,11 @@
 //! Cuts attention into jobs and decides who packs keys and values.
 
-#![expect(unsafe_code, reason = "threads pack different heads of one buffer")]
+#![expect(unsafe_code, reason = "threads write different parts of one buffer")]
 
 use std::ops::Range;
 
-use crate::attention::block::{Packed, Plan, Sequence};
+use crate::attention::block::{Block, Packed};
+use crate::attention::plan::{Plan, STRIPE_ROWS, Sequence};
 use crate::attention::{AttentionShape, Inner, Mask};
 use crate::gemm::{self, Precision};
 use crate::isa::Isa;
@@ -15,9 +16,10 @@ use crate::simd::Kernels;
 
 /// Key heads for each thread from which every job packs its own head: then no thread waits for another.
 const HEADS_PER_THREAD: usize = 4;
-
 /// Tiles of block rows up to which a call counts as a decode step.
-const SMALL_TILES: usize = 2;
+const STEP_TILES: usize = 2;
+/// Keys from which it pays to spread a head of a decode step over several jobs.
+const STEP_KEYS: usize = 256;
 
 #[expect(
     clippy::too_many_arguments,
@@ -35,7 +37,7 @@ pub(super) fn run(
     out: &mut RowsMut<'_>,
 ) {
     let kernels = Kernels::of(isa);
-    let n_k = k.num_rows() / batch;
+    let (n_q, n_k) = (q.num_rows() / batch, k.num_rows() / batch);
     let bias: Option<Vec<f32>> = match mask {
         Mask::Full | Mask::Causal { .. } => None,
         Mask::Keys(keys) => {
@@ -58,7 +60,7 @@ pub(super) fn run(
             Inner::F32 | Inner::Bf16 => Precision::F32,
         },
         shape: *shape,
-        n_q: q.num_rows() / batch,
+        n_q,
         n_k,
         mask,
         bias: bias.as_deref(),
@@ -67,46 +69,42 @@ pub(super) fn run(
     };
     let sequence = |index: usize| Sequence {
         index,
-        q: q.slice(index * plan.n_q..(index + 1) * plan.n_q),
+        q: q.slice(index * n_q..(index + 1) * n_q),
         k: k.slice(index * n_k..(index + 1) * n_k),
         v: v.slice(index * n_k..(index + 1) * n_k),
     };
     let heads = shape.kv_heads;
     let nanos = (q.num_rows() * shape.q_heads * n_k * shape.head_dim) as u64 / 50
-        + (k.num_rows() * k.num_cols()) as u64 / 2;
+        + (k.num_rows() * k.num_cols()) as u64 / 3;
 
-    if plan.num_rows() <= SMALL_TILES * kernels.tile_rows {
-        // A decode step reads the cache once: packing all of it first would only add to what is read.
+    if plan.num_rows() <= STEP_TILES * kernels.tile_rows {
+        let threads = parallel::num_threads();
+        if n_k >= STEP_KEYS && nanos >= parallel::MIN_PARALLEL_NANOS && batch * heads < 4 * threads
+        {
+            for index in 0..batch {
+                run_step(&plan, sequence(index), nanos / batch as u64);
+            }
+            return;
+        }
+        // A step reads the cache once: packing all of it first would only add to what is read.
         parallel::for_each(batch * heads, nanos, |job| {
-            plan.run(
-                sequence(job / heads),
-                job % heads,
-                0..plan.num_rows(),
-                Packed::AsNeeded,
-            );
+            let rows = 0..plan.num_rows();
+            let (sequence, head) = (sequence(job / heads), job % heads);
+            Block {
+                plan: &plan,
+                sequence,
+                head,
+                rows,
+                packed: Packed::AsNeeded,
+            }
+            .run();
         });
         return;
     }
-    let rows = plan.num_rows();
-    let blocks: Vec<_> = gemm::split(rows, rows.div_ceil(plan.block_rows())).collect();
+    let blocks = plan.blocks();
     if batch * heads >= HEADS_PER_THREAD * parallel::num_threads() {
         parallel::for_each(batch * heads, nanos, |job| {
-            let (sequence, head) = (sequence(job / heads), job % heads);
-            with_scratch(plan.key_words() + plan.value_words(), |scratch| {
-                let (keys, values) = scratch.split_at_mut(plan.key_words());
-                for panel in 0..plan.num_key_panels() {
-                    plan.pack_keys(sequence.k, head, panel, &mut keys[plan.key_panel(panel)]);
-                }
-                plan.pack_values(sequence.v, head, 0..plan.value_steps(), values);
-                for block in &blocks {
-                    plan.run(
-                        sequence,
-                        head,
-                        block.clone(),
-                        Packed::Whole { keys, values },
-                    );
-                }
-            });
+            run_head(&plan, sequence(job / heads), job % heads, &blocks);
         });
         return;
     }
@@ -115,22 +113,47 @@ pub(super) fn run(
     }
 }
 
+/// One head of one sequence on one thread.
+fn run_head(plan: &Plan<'_>, sequence: Sequence<'_>, head: usize, blocks: &[Range<usize>]) {
+    with_scratch(plan.key_words() + plan.value_words(), |scratch| {
+        let (keys, values) = scratch.split_at_mut(plan.key_words());
+        for panel in 0..plan.num_key_panels() {
+            plan.pack_keys(
+                sequence.k,
+                head,
+                panel,
+                &mut keys[plan.key_panel_words(panel)],
+            );
+        }
+        plan.pack_values(sequence.v, head, values);
+        let packed = Packed::Whole { keys, values };
+        for rows in blocks {
+            Block {
+                plan,
+                sequence,
+                head,
+                rows: rows.clone(),
+                packed,
+            }
+            .run();
+        }
+    });
+}
+
 /// One sequence with few heads: all threads pack all heads, then all of them share out the blocks.
 fn run_shared(plan: &Plan<'_>, sequence: Sequence<'_>, blocks: &[Range<usize>], nanos: u64) {
     let heads = plan.shape.kv_heads;
-    let (key_words, value_words, panels) =
-        (plan.key_words(), plan.value_words(), plan.num_key_panels());
+    let (key_words, value_words) = (plan.key_words(), plan.value_words());
+    let panels = plan.num_key_panels();
     with_scratch(heads * (key_words + value_words), |scratch| {
         let (keys, values) = scratch.split_at_mut(heads * key_words);
-        let (shared_keys, shared_values) = (
-            SharedMut::new(keys.as_mut_ptr()),
-            SharedMut::new(values.as_mut_ptr()),
-        );
+        let shared_keys = SharedMut::new(keys.as_mut_ptr());
+        let shared_values = SharedMut::new(values.as_mut_ptr());
         parallel::for_each(heads * (panels + 1), nanos, |job| {
             // The values of all heads first: they are the longest jobs.
             if let Some(job) = job.checked_sub(heads) {
                 let (head, panel) = (job / panels, job % panels);
-                let range = plan.key_panel(panel);
+                let range = plan.key_panel_words(panel);
                 // SAFETY: `keys` has `heads` parts of `key_words`; panels lie side by side inside a part and
                 // each is one job.
                 let to = unsafe {
@@ -144,18 +167,74 @@ fn run_shared(plan: &Plan<'_>, sequence: Sequence<'_>, blocks: &[Range<usize>], 
                     let start = shared_values.get().add(job * value_words);
                     std::slice::from_raw_parts_mut(start, value_words)
                 };
-                plan.pack_values(sequence.v, job, 0..plan.value_steps(), to);
+                plan.pack_values(sequence.v, job, to);
             }
         });
         let (keys, values) = (&*keys, &*values);
         parallel::for_each(heads * blocks.len(), nanos, |job| {
             // From the last rows to the first: under a causal mask they take longest.
-            let (block, head) = (&blocks[blocks.len() - 1 - job / heads], job % heads);
+            let (rows, head) = (blocks[blocks.len() - 1 - job / heads].clone(), job % heads);
             let packed = Packed::Whole {
                 keys: &keys[head * key_words..(head + 1) * key_words],
                 values: &values[head * value_words..(head + 1) * value_words],
             };
-            plan.run(sequence, head, block.clone(), packed);
+            Block {
+                plan,
+                sequence,
+                head,
+                rows,
+                packed,
+            }
+            .run();
+        });
+    });
+}
+
+/// A decode step with fewer heads than would keep all threads busy: first the scores, cut by keys, then the values,
+/// cut by columns. The sums of one output element are the same as in a block.
+fn run_step(plan: &Plan<'_>, sequence: Sequence<'_>, nanos: u64) {
+    let (heads, rows) = (plan.shape.kv_heads, plan.num_rows());
+    let (query_words, score_words) = (rows * plan.query_stride(), rows * plan.score_stride());
+    let block = |head| Block {
+        plan,
+        sequence,
+        head,
+        rows: 0..rows,
+        packed: Packed::AsNeeded,
+    };
+    let wanted = 4 * parallel::num_threads();
+    with_scratch(heads * (query_words + score_words), |scratch| {
+        let (queries, scores) = scratch.split_at_mut(heads * query_words);
+        for (head, queries) in queries.chunks_exact_mut(query_words.max(1)).enumerate() {
+            block(head).take_queries(queries);
+        }
+        let queries = &*queries;
+        let shared = SharedMut::new(scores.as_mut_ptr());
+        let panels: Vec<_> = {
+            let parts = wanted.div_ceil(heads).min(plan.num_key_panels());
+            gemm::split(plan.num_key_panels(), parts).collect()
+        };
+        parallel::for_each(heads * panels.len(), nanos, |job| {
+            let (head, panels) = (job / panels.len(), panels[job % panels.len()].clone());
+            let queries = &queries[head * query_words..(head + 1) * query_words];
+            // SAFETY: `scores` has `heads` parts of `score_words`.
+            let scores = SharedMut::new(unsafe { shared.get().add(head * score_words) });
+            block(head).score(queries, panels, scores);
+        });
+        let scores = &*scores;
+        // Half panels, where that is needed to give every thread a job.
+        let vectors = plan.kernels.panel_width / plan.kernels.lanes;
+        let columns: Vec<_> = plan.columns(vectors.div_ceil(2)).collect();
+        parallel::for_each(heads * columns.len(), nanos, |job| {
+            let (head, columns) = (job / columns.len(), &columns[job % columns.len()]);
+            // Every job softens the scores for itself: a few rows, against waiting for another.
+            with_scratch(score_words + rows * plan.weight_stride(), |scratch| {
+                let (own, weights) = scratch.split_at_mut(score_words);
+                own.copy_from_slice(&scores[head * score_words..(head + 1) * score_words]);
+                let mut sums = [0.0; STRIPE_ROWS];
+                let weights = block(head).soften(own, weights, &mut sums);
+                block(head).gather(columns, weights, &sums);
+            });
         });
     });
 }

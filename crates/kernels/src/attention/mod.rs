@@ -11,6 +11,7 @@
 
 mod block;
 mod drive;
+mod plan;
 
 use crate::isa::Isa;
 use crate::rows::{Rows, RowsMut};

@@ -213,17 +213,15 @@ fn with_operands<R>(
                     (kernels.narrow_bf16)(x.row(row), &mut out[..words]);
                 }
             }
-            if !bytes.is_empty() {
-                let words = Precision::Int8.words(x.num_cols());
-                for (row, out) in bytes
-                    .chunks_exact_mut(stride_of(Precision::Int8))
-                    .enumerate()
-                {
-                    scales[row] =
-                        (kernels.narrow_bytes)(x.row(row), kernels.byte_offset, &mut out[..words]);
-                }
-            } else {
+            if bytes.is_empty() {
                 scales.fill(f32::NAN);
+            } else {
+                let words = Precision::Int8.words(x.num_cols());
+                let rows = bytes.chunks_exact_mut(stride_of(Precision::Int8));
+                for (row, out) in rows.enumerate() {
+                    let out = &mut out[..words];
+                    scales[row] = (kernels.narrow_bytes)(x.row(row), kernels.byte_offset, out);
+                }
             }
             let operands: Vec<_> = tasks
                 .iter()

@@ -83,7 +83,9 @@ pub fn matmul_group(x: Rows<'_>, products: &mut [Product<'_>]) {
         return;
     };
     let isa = first.weights.isa();
-    products.iter().for_each(|product| check(x, product, isa));
+    for product in &*products {
+        check(x, product, isa);
+    }
     drive::run(Kernels::of(isa), x, products);
 }
 

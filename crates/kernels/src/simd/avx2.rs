@@ -5,6 +5,10 @@
 
 #![cfg(target_arch = "x86_64")]
 #![expect(unsafe_code, reason = "intrinsics, and tiles behind raw pointers")]
+#![allow(
+    clippy::wildcard_imports,
+    reason = "the names of intrinsics begin alike and clash with nothing"
+)]
 
 use std::arch::x86_64::*;
 
@@ -17,6 +21,10 @@ pub(super) struct Avx2(());
 
 const LANES: usize = 8;
 
+#[expect(
+    clippy::unused_self,
+    reason = "the token is the proof that the features are there"
+)]
 impl Avx2 {
     /// All bits set in the first `count` lanes.
     #[inline(always)]

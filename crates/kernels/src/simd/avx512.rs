@@ -6,6 +6,10 @@
 
 #![cfg(target_arch = "x86_64")]
 #![expect(unsafe_code, reason = "intrinsics, and tiles behind raw pointers")]
+#![allow(
+    clippy::wildcard_imports,
+    reason = "the names of intrinsics begin alike and clash with nothing"
+)]
 
 use std::arch::x86_64::*;
 

@@ -7,6 +7,10 @@
 //! hands out the compiled kernels, after [`crate::isa::Isa`] has looked.
 
 #![expect(unsafe_code, reason = "operations on raw tiles are unsafe by contract")]
+#![expect(
+    clippy::inline_always,
+    reason = "generic code has target features only where it is inlined into a function that has them"
+)]
 
 mod avx2;
 mod avx512;

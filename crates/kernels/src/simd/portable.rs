@@ -217,8 +217,8 @@ impl Simd for Portable {
             for column in 0..LANES {
                 // SAFETY: the caller vouches for both blocks.
                 unsafe {
-                    *to.add(column * to_stride + row) = *from.add(row * from_stride + column)
-                };
+                    *to.add(column * to_stride + row) = *from.add(row * from_stride + column);
+                }
             }
         }
     }

@@ -10,6 +10,10 @@ pub(crate) type Tiles = [[TileFn; super::MAX_PANEL_VECTORS]; super::MAX_TILE_ROW
 
 /// Every kernel, compiled for one instruction set. Holding a reference is the proof that the running
 /// machine can execute them: [`Kernels::of`] is the only way to get one.
+#[expect(
+    clippy::type_complexity,
+    reason = "a table of functions, each described where it is written"
+)]
 pub(crate) struct Kernels {
     pub(crate) lanes: usize,
     /// Output features in a full panel.
