@@ -36,12 +36,18 @@ const SKINNY: [(usize, usize, usize); 5] = [
 ];
 
 fn main() {
-    let filter: Vec<String> = std::env::args()
+    let mut filter: Vec<String> = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
+    let case = filter
+        .iter()
+        .find_map(|word| word.strip_prefix("case="))
+        .unwrap_or_default()
+        .to_owned();
+    filter.retain(|word| !word.contains('='));
     let wants = |name: &str| filter.is_empty() || filter.iter().any(|word| word == name);
-    println!("{}, {} threads", Isa::detect(), parallel::num_threads());
+    println!("{}, {} threads", isa(), parallel::num_threads());
     for (name, precision) in [
         ("f32", Precision::F32),
         ("bf16", Precision::Bf16),
@@ -55,11 +61,7 @@ fn main() {
         skinny();
     }
     if wants("attention") {
-        let case = filter
-            .iter()
-            .find_map(|word| word.strip_prefix("case="))
-            .unwrap_or_default();
-        attention(case);
+        attention(&case);
     }
     if wants("rows") {
         rows();
@@ -67,6 +69,16 @@ fn main() {
     if wants("maxsim") {
         search();
     }
+}
+
+/// `isa=avx2` measures another path than the widest.
+fn isa() -> Isa {
+    let wanted = std::env::args().find_map(|word| word.strip_prefix("isa=").map(str::to_owned));
+    let named = |isa: &Isa| wanted.as_deref() == Some(isa.name());
+    Isa::available()
+        .into_iter()
+        .find(named)
+        .unwrap_or_else(Isa::detect)
 }
 
 /// `--processor` measures the time the program gets, for machines that are busy with other work.
@@ -107,7 +119,7 @@ fn multiply(x: &[f32], m: usize, weights: &PackedMatrix, out: &mut [f32], activa
 fn products(name: &str, precision: Precision) {
     for (m, k, n) in PRODUCTS {
         let (x, w) = (values(m * k), values(n * k));
-        let weights = PackedMatrix::from_rows(precision, n, k, &w);
+        let weights = PackedMatrix::from_rows_with(isa(), precision, n, k, &w);
         let mut out = vec![0.0; m * n];
         for activation in [Activation::Identity, Activation::GeluTanh] {
             if activation == Activation::GeluTanh && n < 3072 {
@@ -117,7 +129,7 @@ fn products(name: &str, precision: Precision) {
             let operations = 2.0 * (m * k * n) as f64;
             let tries = (2e10 / operations).clamp(3.0, 100.0) as usize;
             for _ in 0..4 {
-                peak = peak.max(operations_per_second(Isa::detect(), precision, clock(), 3));
+                peak = peak.max(operations_per_second(isa(), precision, clock(), 3));
                 let best = clock().best_of(tries, || {
                     multiply(black_box(&x), m, &weights, &mut out, activation);
                 });
@@ -141,7 +153,7 @@ fn skinny() {
             let (x, w) = (values(m * k), values(n * k));
             // Several copies, so that the weights come from memory as they do in a model.
             let weights: Vec<_> = (0..(100_000_000 / (n * k)).clamp(1, 40))
-                .map(|_| PackedMatrix::from_rows(precision, n, k, &w))
+                .map(|_| PackedMatrix::from_rows_with(isa(), precision, n, k, &w))
                 .collect();
             let mut out = vec![0.0; m * n];
             let best = clock().best_of(10, || {
@@ -223,10 +235,10 @@ fn attention(case: &str) {
             let (mut peak, mut rate) = (0.0_f64, 0.0_f64);
             let tries = (1e10 / operations).clamp(3.0, 200.0) as usize;
             for _ in 0..4 {
-                peak = peak.max(operations_per_second(Isa::detect(), precision, clock(), 3));
+                peak = peak.max(operations_per_second(isa(), precision, clock(), 3));
                 let best = clock().best_of(tries, || {
                     attention_with(
-                        Isa::detect(),
+                        isa(),
                         inner,
                         &shape,
                         batch,

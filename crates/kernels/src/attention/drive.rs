@@ -79,8 +79,8 @@ pub(super) fn run(
 
     if plan.num_rows() <= STEP_TILES * kernels.tile_rows {
         let threads = parallel::num_threads();
-        if n_k >= STEP_KEYS && nanos >= parallel::MIN_PARALLEL_NANOS && batch * heads < 4 * threads
-        {
+        let is_long = n_k >= STEP_KEYS && nanos >= parallel::MIN_PARALLEL_NANOS;
+        if is_long && threads > 1 && batch * heads < HEADS_PER_THREAD * threads {
             for index in 0..batch {
                 run_step(&plan, sequence(index), nanos / batch as u64);
             }
