@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 pub enum Isa {
     /// Portable Rust without intrinsics: every architecture runs it.
     Scalar,
-    /// `x86_64` with AVX2, FMA and F16C.
+    /// `x86_64` with AVX2, FMA and F16C, and AVX-VNNI where it is there.
     Avx2,
     /// `x86_64` with AVX-512 F, BW, VL, DQ, VNNI and BF16.
     Avx512,

@@ -15,9 +15,10 @@ use std::arch::x86_64::*;
 use super::table::kernel_table;
 use super::{Simd, read, write};
 
-/// Proof that the machine has the features named in [`kernel_table`]'s use below.
+/// Proof that the machine has the features named in [`kernel_table`]'s use below; with `VNNI` also the instruction
+/// that multiplies and adds four bytes, in its 256-bit form.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2(());
+pub(super) struct Avx2<const VNNI: bool>(());
 
 const LANES: usize = 8;
 
@@ -25,7 +26,7 @@ const LANES: usize = 8;
     clippy::unused_self,
     reason = "the token is the proof that the features are there"
 )]
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// All bits set in the first `count` lanes.
     #[inline(always)]
     fn low_lanes(self, count: usize) -> __m256i {
@@ -53,14 +54,14 @@ impl Avx2 {
 
 // Every method below calls intrinsics. SAFETY, for all of them: a value of `Avx2` exists only inside
 // functions compiled with these features, which `Kernels::of` hands out on machines that have them.
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type F = __m256;
     type W = __m256i;
 
     const LANES: usize = LANES;
     const PANEL_VECTORS: usize = 2;
     const TILE_ROWS: usize = 6;
-    const BYTE_OFFSET: i32 = 0;
+    const BYTE_OFFSET: i32 = if VNNI { 128 } else { 0 };
     const MIN_EXPONENT: f32 = -127.0;
     const FAST_BF16: bool = false;
 
@@ -240,10 +241,13 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn dot_bytes(self, addend: __m256i, left: __m256i, right: __m256i) -> __m256i {
-        // The instruction wants one side unsigned and saturates sums of two products at 16 bits: with the
-        // sign of `left` moved to `right` they stay within 2 · 127².
-        // SAFETY: the token proves the feature.
+        // Both instructions want `left` unsigned. The older one saturates sums of two products at 16 bits:
+        // instead of an offset the sign of `left` is moved to `right`, and they stay within 2 · 127².
+        // SAFETY: the token proves the features.
         unsafe {
+            if VNNI {
+                return _mm256_dpbusd_avx_epi32(addend, left, right);
+            }
             let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(left), _mm256_sign_epi8(right, left));
             _mm256_add_epi32(addend, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
@@ -332,4 +336,16 @@ impl Simd for Avx2 {
     }
 }
 
-kernel_table!(Avx2, Avx2(()), "avx2,fma,f16c");
+/// Without VNNI.
+pub(super) mod plain {
+    use super::{Avx2, Simd, kernel_table};
+    type Plain = Avx2<false>;
+    kernel_table!(Plain, Avx2::<false>(()), "avx2,fma,f16c");
+}
+
+/// With VNNI.
+pub(super) mod vnni {
+    use super::{Avx2, Simd, kernel_table};
+    type Vnni = Avx2<true>;
+    kernel_table!(Vnni, Avx2::<true>(()), "avx2,fma,f16c,avxvnni");
+}

@@ -61,7 +61,9 @@ impl Kernels {
         match isa {
             Isa::Scalar => &super::portable::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => &super::avx2::KERNELS,
+            Isa::Avx2 if is_x86_feature_detected!("avxvnni") => &super::avx2::vnni::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &super::avx2::plain::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => &super::avx512::KERNELS,
             #[cfg(not(target_arch = "x86_64"))]
@@ -177,7 +179,7 @@ macro_rules! kernel_table {
 
         // SAFETY, for every closure below: a reference to the table exists only on machines that have the
         // features, see `Kernels::of`.
-        pub(super) static KERNELS: Kernels = Kernels {
+        pub(in crate::simd) static KERNELS: Kernels = Kernels {
             lanes: <$simd as Simd>::LANES,
             panel_width: <$simd as Simd>::LANES * <$simd as Simd>::PANEL_VECTORS,
             tile_rows: <$simd as Simd>::TILE_ROWS,
@@ -234,3 +236,72 @@ macro_rules! tiles {
     };
 }
 pub(crate) use tiles;
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    #![expect(
+        unsafe_code,
+        reason = "tiles of a path that detection passes over are called directly"
+    )]
+
+    use super::*;
+    use crate::simd::{MAX_PANEL_WIDTH, avx2};
+
+    /// A machine with VNNI never chooses the other byte tiles by itself.
+    #[test]
+    fn byte_tiles_without_vnni_are_exact_too() {
+        if !Isa::Avx2.is_available() {
+            eprintln!("skipped: byte_tiles_without_vnni_are_exact_too needs AVX2");
+            return;
+        }
+        // All values from -127 to 127, and runs of the extremes.
+        let byte = |at: usize, factor: usize| {
+            if at / 64 % 3 == 2 {
+                127
+            } else {
+                (at * factor % 255) as i32 - 127
+            }
+        };
+        let (words, rows, columns) = (37, 6, 16);
+        let left = |row: usize, k: usize| byte(row * 4 * words + k, 7);
+        let right = |k: usize, column: usize| byte((k / 4 * columns + column) * 4 + k % 4, 11);
+        let word = |value: &dyn Fn(usize) -> i32| {
+            u32::from_ne_bytes(std::array::from_fn(|part| value(part) as u8))
+        };
+        for kernels in [&avx2::plain::KERNELS, Kernels::of(Isa::Avx2)] {
+            let offset = kernels.byte_offset;
+            let left_words: Vec<u32> = (0..rows * words)
+                .map(|at| word(&|part| left(at / words, at % words * 4 + part) + offset))
+                .collect();
+            let right_words: Vec<u32> = (0..words * columns)
+                .map(|at| word(&|part| right(at / columns * 4 + part, at % columns)))
+                .collect();
+            let mut sums = vec![0_u32; rows * MAX_PANEL_WIDTH];
+            // SAFETY: the machine has AVX2; the operands have the sizes given, the sums `rows` rows.
+            unsafe {
+                Kernels::tile(&kernels.tiles_bytes, rows, columns / kernels.lanes)(&Tile {
+                    words,
+                    left: left_words.as_ptr(),
+                    left_stride: words,
+                    right: right_words.as_ptr(),
+                    right_stride: columns,
+                    sums: sums.as_mut_ptr(),
+                    sums_stride: MAX_PANEL_WIDTH,
+                    accumulate: false,
+                    ahead: 0,
+                });
+            }
+            for (row, sums) in sums.chunks_exact(MAX_PANEL_WIDTH).enumerate() {
+                for (column, &sum) in sums[..columns].iter().enumerate() {
+                    let wanted: i32 = (0..4 * words)
+                        .map(|k| (left(row, k) + offset) * right(k, column))
+                        .sum();
+                    assert_eq!(
+                        sum as i32, wanted,
+                        "row {row}, column {column}, offset {offset}"
+                    );
+                }
+            }
+        }
+    }
+}
