@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Arg, ArgAction, Command, error::ErrorKind};
+use clap::{
+    Arg, ArgAction, Command,
+    error::{ContextKind, ErrorKind},
+};
 use toml::{Table, Value};
 
 use crate::{
@@ -36,21 +39,35 @@ pub(crate) fn apply(command: Command, named: Option<PathBuf>) -> Result<Command>
             _ => return Ok(command),
         },
     };
-    let length = fs_err::metadata(&path).map_err(Error::file("read the configuration"))?.len();
+    let length = fs_err::metadata(&path)
+        .map_err(Error::input("read the configuration"))?
+        .len();
     if length > MAX_BYTES {
         let reason = format!("it has {length} bytes, more than {MAX_BYTES}");
         return Err(Error::ConfigFile { path, reason });
     }
-    let text = fs_err::read_to_string(&path).map_err(Error::file("read the configuration"))?;
-    let table: Table = text.parse().map_err(|error| Error::ConfigFile { path: path.clone(), reason: placed(&error, &text) })?;
-    table.into_iter().try_fold(command, |command, (key, value)| set(command, &path, &key, &value))
+    let text = fs_err::read_to_string(&path).map_err(Error::input("read the configuration"))?;
+    let table: Table = text.parse().map_err(|error| Error::ConfigFile {
+        path: path.clone(),
+        reason: placed(&error, &text),
+    })?;
+    table
+        .into_iter()
+        .try_fold(command, |command, (key, value)| {
+            set(command, &path, &key, &value)
+        })
 }
 
 /// A syntax error with its line.
 fn placed(error: &toml::de::Error, text: &str) -> String {
-    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let line = error
+        .span()
+        .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     let message = error.message();
-    line.map_or_else(|| message.to_owned(), |line| format!("line {line}: {message}"))
+    line.map_or_else(
+        || message.to_owned(),
+        |line| format!("line {line}: {message}"),
+    )
 }
 
 /// Gives one option its default, in every command that has it.
@@ -66,7 +83,10 @@ fn set(mut command: Command, path: &Path, key: &str, value: &Value) -> Result<Co
         }
     }
     let Some((_, arg)) = places.first() else {
-        return Err(Error::ConfigKey { path: path.to_owned(), key: key.to_owned() });
+        return Err(Error::ConfigKey {
+            path: path.to_owned(),
+            key: key.to_owned(),
+        });
     };
     let fault = |expected: String| Error::ConfigValue {
         path: path.to_owned(),
@@ -75,7 +95,6 @@ fn set(mut command: Command, path: &Path, key: &str, value: &Value) -> Result<Co
         found: shown(value),
     };
     let values = values(arg, value).map_err(|expected| fault(expected.to_owned()))?;
-    // A flag that is not set is as if it was not mentioned.
     if values.is_empty() {
         return Ok(command);
     }
@@ -89,7 +108,9 @@ fn set(mut command: Command, path: &Path, key: &str, value: &Value) -> Result<Co
         let default = values.clone();
         command = match subcommand {
             None => command.mut_arg(id, |arg| arg.default_values(default)),
-            Some(name) => command.mut_subcommand(name, |sub| sub.mut_arg(id, |arg| arg.default_values(default))),
+            Some(name) => command.mut_subcommand(name, |sub| {
+                sub.mut_arg(id, |arg| arg.default_values(default))
+            }),
         };
     }
     Ok(command)
@@ -98,11 +119,9 @@ fn set(mut command: Command, path: &Path, key: &str, value: &Value) -> Result<Co
 /// The values as they would stand on the command line, or what should stand there.
 fn values(arg: &Arg, value: &Value) -> Result<Vec<String>, &'static str> {
     if matches!(arg.get_action(), ArgAction::SetTrue) {
-        return match value {
-            Value::Boolean(true) => Ok(vec!["true".to_owned()]),
-            Value::Boolean(false) => Ok(Vec::new()),
-            _ => Err("true or false"),
-        };
+        // A flag that is not set is as if it was not mentioned.
+        let is_set = value.as_bool().ok_or("true or false")?;
+        return Ok(is_set.then(|| "true".to_owned()).into_iter().collect());
     }
     let one = |value: &Value| match (value, is_number(arg)) {
         (Value::String(text), false) => Ok(text.clone()),
@@ -111,16 +130,20 @@ fn values(arg: &Arg, value: &Value) -> Result<Vec<String>, &'static str> {
         (_, true) => Err("a number"),
         (_, false) => Err("text in quotes"),
     };
-    match value {
-        Value::Array(values) if matches!(arg.get_action(), ArgAction::Append) => values.iter().map(one).collect(),
-        value => Ok(vec![one(value)?]),
+    match value.as_array() {
+        Some(values) if matches!(arg.get_action(), ArgAction::Append) => {
+            values.iter().map(one).collect()
+        }
+        Some(_) | None => Ok(vec![one(value)?]),
     }
 }
 
 fn is_number(arg: &Arg) -> bool {
     let parsed = arg.get_value_parser().type_id();
     // Sizes are numbers that may be written with a unit.
-    let is_size = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == "SIZE"));
+    let is_size = arg
+        .get_value_names()
+        .is_some_and(|names| names.iter().any(|name| name == "SIZE"));
     let numbers = [
         TypeId::of::<u32>(),
         TypeId::of::<u64>(),
@@ -132,23 +155,27 @@ fn is_number(arg: &Arg) -> bool {
 }
 
 /// Why clap does not take the values, if it does not.
-fn refusal(command: &Command, subcommand: Option<&str>, key: &str, values: &[String]) -> Option<String> {
+fn refusal(
+    command: &Command,
+    subcommand: Option<&str>,
+    key: &str,
+    values: &[String],
+) -> Option<String> {
     let name = subcommand.unwrap_or("doctor");
     let mut line = vec!["colibri".to_owned(), name.to_owned()];
     line.extend(values.iter().map(|value| format!("--{key}={value}")));
     let error = command.clone().try_get_matches_from(line).err()?;
-    match error.kind() {
-        ErrorKind::InvalidValue => {
-            let known = error.get(clap::error::ContextKind::ValidValue).map(ToString::to_string);
-            Some(known.map_or_else(|| "a value it can have".to_owned(), |known| format!("one of {known}")))
-        }
-        ErrorKind::ValueValidation => {
-            let reason = std::error::Error::source(&error).map(ToString::to_string);
-            Some(reason.map_or_else(|| "a value it can have".to_owned(), |reason| format!("valid ({reason})")))
-        }
+    let expected = if error.kind() == ErrorKind::InvalidValue {
+        let known = error.get(ContextKind::ValidValue);
+        known.map(|known| format!("one of {known}"))
+    } else if error.kind() == ErrorKind::ValueValidation {
+        let reason = std::error::Error::source(&error);
+        reason.map(|reason| format!("valid ({reason})"))
+    } else {
         // Something else is missing from the made-up line, for example a question.
-        _ => None,
-    }
+        return None;
+    };
+    Some(expected.unwrap_or_else(|| "a value it can have".to_owned()))
 }
 
 /// A value as it stands in the file, shortened.

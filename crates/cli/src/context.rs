@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use colibri_engine::{
-    checkpoints::{Choice, LoadedGenerator, LoadedRetriever, ModelConfig, ModelEvent, Models},
+    self as engine,
+    checkpoints::{
+        Choice, DEFAULT_GENERATOR, DEFAULT_RETRIEVER, LoadedGenerator, LoadedRetriever,
+        ModelConfig, Models,
+    },
     hub::HubConfig,
     index::Index,
     processor::TileOptions,
@@ -36,7 +40,11 @@ impl Context {
         if let Some(number) = global.threads {
             threads::set(number.get() as usize);
         }
-        Self { global, screen, interrupt: Interrupt::default() }
+        Self {
+            global,
+            screen,
+            interrupt: Interrupt::default(),
+        }
     }
 
     /// The folder of the index.
@@ -44,7 +52,10 @@ impl Context {
     /// # Errors
     /// When none is named and the home folder is unknown.
     pub(crate) fn index_dir(&self) -> Result<PathBuf> {
-        self.global.index.clone().map_or_else(places::default_index, Ok)
+        self.global
+            .index
+            .clone()
+            .map_or_else(places::default_index, Ok)
     }
 
     /// The index, for reading.
@@ -53,14 +64,6 @@ impl Context {
     /// When there is none.
     pub(crate) fn index(&self) -> Result<Index> {
         Ok(Index::open(self.index_dir()?)?)
-    }
-
-    /// The hub and its cache, as the environment says.
-    ///
-    /// # Errors
-    /// When the home folder is unknown.
-    pub(crate) fn hub_config(&self) -> Result<HubConfig> {
-        Ok(HubConfig::from_env_values(|name| std::env::var(name).ok(), &places::home()?))
     }
 
     /// The models, none of them loaded yet.
@@ -74,12 +77,15 @@ impl Context {
             }
         }
         Ok(Models::new(ModelConfig {
-            hub: self.hub_config()?,
+            hub: hub_config()?,
             retriever: choice(&self.global.retriever),
             generator: choice(&self.global.generator),
             precision: self.global.precision(),
             prompt_version: self.global.prompts(),
-            tiles: TileOptions { detail: self.global.detail, split: None },
+            tiles: TileOptions {
+                detail: self.global.detail,
+                split: None,
+            },
         }))
     }
 
@@ -93,14 +99,19 @@ impl Context {
     /// # Errors
     /// When there is none.
     pub(crate) fn need_retriever(&self, models: &Models) -> Result<LoadedRetriever> {
-        let reason = Reason::default();
-        let progress = self.model_progress(false);
-        let found = models.retriever(None, &|event| reason.or(event, &progress))?;
+        let progress = self.model_progress(true);
+        let on_event = |event| progress.on_event(event);
+        // Looked for here first, so that the reason is an error and not a note.
+        if models.config().retriever == Choice::Auto {
+            models
+                .locate(DEFAULT_RETRIEVER, DEFAULT_RETRIEVER, &on_event)
+                .map_err(|error| engine::Error::NoRetriever {
+                    reason: engine::chain(&error),
+                })?;
+        }
+        let found = models.retriever(None, &on_event)?;
         self.screen.hide_bar();
-        found.ok_or_else(|| {
-            let reason = reason.told(&models.config().retriever);
-            colibri_engine::Error::NoRetriever { reason }.into()
-        })
+        found.ok_or(Error::ModelRefused { role: "retriever" })
     }
 
     /// The generator, where nothing can be done without one.
@@ -108,38 +119,18 @@ impl Context {
     /// # Errors
     /// When there is none.
     pub(crate) fn need_generator(&self, models: &Models) -> Result<LoadedGenerator> {
-        let reason = Reason::default();
-        let progress = self.model_progress(false);
-        let found = models.generator(&|event| reason.or(event, &progress))?;
+        let progress = self.model_progress(true);
+        let on_event = |event| progress.on_event(event);
+        if models.config().generator == Choice::Auto {
+            models
+                .locate(DEFAULT_GENERATOR, DEFAULT_GENERATOR, &on_event)
+                .map_err(|error| engine::Error::NoGenerator {
+                    reason: engine::chain(&error),
+                })?;
+        }
+        let found = models.generator(&on_event)?;
         self.screen.hide_bar();
-        found.ok_or_else(|| {
-            let reason = reason.told(&models.config().generator);
-            colibri_engine::Error::NoGenerator { reason }.into()
-        })
-    }
-}
-
-/// Why a model is not there, kept for an error instead of being noted.
-#[derive(Debug, Default)]
-struct Reason(std::sync::Mutex<Option<String>>);
-
-impl Reason {
-    fn or(&self, event: ModelEvent, progress: &ModelProgress<'_>) {
-        match event {
-            ModelEvent::Fallback { message } => {
-                *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(message);
-            }
-            event @ (ModelEvent::Fetch { .. } | ModelEvent::Loading { .. }) => progress.on_event(event),
-        }
-    }
-
-    fn told(self, choice: &Choice) -> String {
-        let told = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match (told, choice) {
-            (Some(told), _) => told,
-            (None, Choice::None) => "`none` was asked for".to_owned(),
-            (None, Choice::Auto | Choice::Named(_)) => "it could not be loaded".to_owned(),
-        }
+        found.ok_or(Error::ModelRefused { role: "generator" })
     }
 }
 
@@ -147,4 +138,16 @@ impl Reason {
 fn choice(name: &str) -> Choice {
     let Ok(choice) = name.parse();
     choice
+}
+
+/// The hub and its cache, as the environment says.
+///
+/// # Errors
+/// When the home folder is unknown.
+pub(crate) fn hub_config() -> Result<HubConfig> {
+    let home = places::home()?;
+    Ok(HubConfig::from_env_values(
+        |name| std::env::var(name).ok(),
+        &home,
+    ))
 }

@@ -30,6 +30,15 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    /// A file that was named cannot be read; the system's message names it.
+    #[error("cannot {doing}")]
+    Input {
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said, with the path.
+        #[source]
+        source: io::Error,
+    },
     /// The user's folders are unknown.
     #[error("the home folder of this user is unknown")]
     NoHome,
@@ -84,10 +93,18 @@ pub(crate) enum Error {
         found: String,
     },
     /// `--generator openai:…`, which no version so far can do.
-    #[error("`{name}` names a remote model, and remote models are not implemented: everything runs on this machine")]
+    #[error(
+        "`{name}` names a remote model, and remote models are not implemented: everything runs on this machine"
+    )]
     RemoteModel {
         /// What was given.
         name: String,
+    },
+    /// `none` was given for a model without which nothing can be done.
+    #[error("this needs a {role}, and `none` was asked for")]
+    ModelRefused {
+        /// `retriever` or `generator`.
+        role: &'static str,
     },
     /// A model that is to be described is not on this machine.
     #[error("`{name}` is neither a folder nor in the cache `{}`", cache.display())]
@@ -168,6 +185,11 @@ impl Error {
         move |source| Self::File { doing, source }
     }
 
+    /// The same for a file that a person named.
+    pub(crate) fn input(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Input { doing, source }
+    }
+
     /// What to do next.
     pub(crate) fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -180,23 +202,37 @@ impl Error {
             Self::Engine(error) => return error.hint(),
             Self::NoHome => "set HOME, or name the folders with `--index` and `--config`",
             Self::NoPaths => "name what to index, for example `colibri index ~/papers`",
-            Self::NoQuery => "ask, for example `colibri search \"total of the invoice\"`, or give `--queries FILE`",
+            Self::NoQuery => {
+                "ask, for example `colibri search \"total of the invoice\"`, or give `--queries FILE`"
+            }
             Self::NothingToRemove => "name documents or folders, or choose them with `--where`",
-            Self::EmptyQuestion => "put the question in quotes: `colibri ask \"Who signed the letter?\"`",
-            Self::QueryLine { .. } => "write one question a line, or a JSON object with `query` a line",
+            Self::EmptyQuestion => {
+                "put the question in quotes: `colibri ask \"Who signed the letter?\"`"
+            }
+            Self::QueryLine { .. } => {
+                "write one question a line, or a JSON object with `query` a line"
+            }
             Self::ConfigKey { .. } => {
                 "keys are the long names of options without the dashes, as `colibri COMMAND --help` lists them"
             }
             Self::RemoteModel { .. } => {
                 "name a folder or a hub model such as `HuggingFaceTB/SmolVLM-256M-Instruct`, or `none`"
             }
-            Self::NotCached { .. } => "fetch it with `colibri models pull NAME`; `colibri models list` shows what is there",
+            Self::ModelRefused { role } => {
+                return Some(format!(
+                    "leave `--{role}` out, or name a folder or a hub model with it"
+                ));
+            }
+            Self::NotCached { .. } => {
+                "fetch it with `colibri models pull NAME`; `colibri models list` shows what is there"
+            }
             Self::RowsFormat { .. } => "name a file such as `rows.safetensors` or `rows.npy`",
             Self::OneArray { .. } => "name a `.safetensors` file, which holds many",
             Self::Viewer { .. } => "save the pages with `--save-pages DIR` and open them yourself",
             Self::Stdout(_)
             | Self::Stdin(_)
             | Self::File { .. }
+            | Self::Input { .. }
             | Self::ConfigFile { .. }
             | Self::ConfigValue { .. }
             | Self::Safetensors { .. }
@@ -212,7 +248,7 @@ impl Error {
             Self::Engine(error) => error.code(),
             Self::Stdout(_) => "stdout",
             Self::Stdin(_) => "stdin",
-            Self::File { .. } => "io",
+            Self::File { .. } | Self::Input { .. } => "io",
             Self::NoHome => "no_home",
             Self::NoPaths => "no_paths",
             Self::NoQuery | Self::EmptyQuestion => "no_question",
@@ -220,6 +256,7 @@ impl Error {
             Self::QueryLine { .. } => "query_line",
             Self::ConfigFile { .. } | Self::ConfigKey { .. } | Self::ConfigValue { .. } => "config",
             Self::RemoteModel { .. } => "remote_model",
+            Self::ModelRefused { .. } => "model_refused",
             Self::NotCached { .. } => "not_cached",
             Self::RowsFormat { .. } | Self::OneArray { .. } => "rows_format",
             Self::Safetensors { .. } => "safetensors",
@@ -235,8 +272,14 @@ impl Error {
         match self {
             Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Engine(engine::Error::Cancelled) => interrupt::EXIT_CODE,
+            Self::Engine(engine::Error::Io { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                1
+            }
             Self::Engine(error) if error.is_input() => 1,
-            Self::NoPaths
+            Self::Input { .. }
+            | Self::NoPaths
             | Self::NoQuery
             | Self::NothingToRemove
             | Self::EmptyQuestion
@@ -245,6 +288,7 @@ impl Error {
             | Self::ConfigKey { .. }
             | Self::ConfigValue { .. }
             | Self::RemoteModel { .. }
+            | Self::ModelRefused { .. }
             | Self::NotCached { .. }
             | Self::RowsFormat { .. }
             | Self::OneArray { .. } => 1,

@@ -77,8 +77,10 @@ impl Interrupt {
         if self.watching.get().is_some() {
             return Ok(());
         }
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Signals)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Error::Signals)?;
         let flags = self.flags.clone();
         let thread = std::thread::Builder::new().name("interrupt".to_owned());
         thread

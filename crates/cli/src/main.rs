@@ -81,9 +81,14 @@ enum Unparsed {
 /// defaults, so that a flag goes before the environment, and both before the file.
 fn parse(arguments: &[OsString]) -> Result<Cli, Unparsed> {
     let command = Cli::command();
-    let matches = command.clone().try_get_matches_from(arguments).map_err(Unparsed::Clap)?;
+    let matches = command
+        .clone()
+        .try_get_matches_from(arguments)
+        .map_err(Unparsed::Clap)?;
     let named = matches.get_one::<std::path::PathBuf>("config").cloned();
     let command = config::apply(command, named).map_err(Unparsed::Config)?;
-    let matches = command.try_get_matches_from(arguments).map_err(Unparsed::Clap)?;
+    let matches = command
+        .try_get_matches_from(arguments)
+        .map_err(Unparsed::Clap)?;
     Cli::from_arg_matches(&matches).map_err(Unparsed::Clap)
 }

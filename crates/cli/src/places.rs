@@ -48,7 +48,9 @@ pub(crate) fn default_config() -> Result<PathBuf> {
 /// A document's path as it is shown: relative to the current folder where it lies below it.
 pub(crate) fn shown(path: &str) -> String {
     let here = std::env::current_dir().and_then(fs_err::canonicalize).ok();
-    let below = here.as_deref().and_then(|here| Path::new(path).strip_prefix(here).ok());
+    let below = here
+        .as_deref()
+        .and_then(|here| Path::new(path).strip_prefix(here).ok());
     match below.and_then(Path::to_str) {
         Some(below) if !below.is_empty() => below.to_owned(),
         _ => path.to_owned(),
@@ -57,7 +59,10 @@ pub(crate) fn shown(path: &str) -> String {
 
 /// The last part of a document's path, by which answers cite it.
 pub(crate) fn name(path: &str) -> String {
-    Path::new(path).file_name().map_or_else(|| path.to_owned(), |name| name.to_string_lossy().into_owned())
+    Path::new(path).file_name().map_or_else(
+        || path.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// A path as the index keeps it: absolute, links followed where it still exists.

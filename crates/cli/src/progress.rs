@@ -30,7 +30,12 @@ pub(crate) struct ModelProgress<'a> {
 
 impl<'a> ModelProgress<'a> {
     pub(crate) fn new(screen: &'a Screen, interrupt: &'a Interrupt, events: bool) -> Self {
-        Self { screen, interrupt, events: events && screen.json, noted: Mutex::default() }
+        Self {
+            screen,
+            interrupt,
+            events: events && screen.json,
+            noted: Mutex::default(),
+        }
     }
 
     /// Shows one event.
@@ -74,12 +79,24 @@ impl<'a> ModelProgress<'a> {
                     self.write("fetch", &message);
                 }
             }
-            Progress::Waiting { file } => self.tell("fetch", &format!("waiting for another process to fetch {file}")),
-            Progress::Retrying { ask, attempt, attempts, reason } => {
-                self.screen.note(&format!("{ask} failed ({reason}); attempt {attempt} of {attempts}"));
+            Progress::Waiting { file } => self.tell(
+                "fetch",
+                &format!("waiting for another process to fetch {file}"),
+            ),
+            Progress::Retrying {
+                ask,
+                attempt,
+                attempts,
+                reason,
+            } => {
+                self.screen.note(&format!(
+                    "{ask} failed ({reason}); attempt {attempt} of {attempts}"
+                ));
             }
             Progress::FromCache { reason, .. } => {
-                self.screen.detail(&format!("using {model} from the cache, for the hub cannot be asked ({reason})"));
+                self.screen.detail(&format!(
+                    "using {model} from the cache, for the hub cannot be asked ({reason})"
+                ));
             }
         }
     }
@@ -91,7 +108,10 @@ impl<'a> ModelProgress<'a> {
 
     fn write(&self, stage: &'static str, message: &str) {
         if self.events {
-            let event = AnswerEvent::Status { stage, message: message.to_owned() };
+            let event = AnswerEvent::Status {
+                stage,
+                message: message.to_owned(),
+            };
             // A reader that has gone is noticed by the next line of data.
             drop(self.screen.json(&event));
         }
@@ -101,7 +121,15 @@ impl<'a> ModelProgress<'a> {
 /// One line about what became of a document, without its verb's colour; `None` for what only a person who
 /// wants detail should see.
 pub(crate) fn document_line(event: &IndexEvent) -> Option<(DocumentStatus, String)> {
-    let IndexEvent::Document { path, status, pages, error } = event else { return None };
+    let IndexEvent::Document {
+        path,
+        status,
+        pages,
+        error,
+    } = event
+    else {
+        return None;
+    };
     let shown = text::clean_line(&places::shown(path)).into_owned();
     let verb = match status {
         DocumentStatus::Indexed => "indexed",
@@ -110,11 +138,35 @@ pub(crate) fn document_line(event: &IndexEvent) -> Option<(DocumentStatus, Strin
         DocumentStatus::Removed => "removed",
         DocumentStatus::Failed => {
             let reason = error.as_deref().unwrap_or("for an unknown reason");
-            let reason = text::clean_line(reason).into_owned();
-            return Some((*status, if shown.is_empty() { reason } else { format!("{shown}: {reason}") }));
+            let reason = text::clean_line(&without_path(reason, path)).into_owned();
+            let line = if shown.is_empty() {
+                reason
+            } else {
+                format!("{shown}: {reason}")
+            };
+            return Some((*status, line));
         }
     };
-    Some((*status, format!("{verb} {shown} ({})", text::count(*pages, "page"))))
+    Some((
+        *status,
+        format!("{verb} {shown} ({})", text::count(*pages, "page")),
+    ))
+}
+
+/// A reason without the path that stands before it already.
+fn without_path(reason: &str, path: &str) -> String {
+    let whole = places::absolute(path.as_ref());
+    for path in [path, &whole.to_string_lossy()] {
+        let quoted = format!("`{path}`");
+        if let Some(rest) = reason.strip_prefix(&format!("{quoted} ")) {
+            return format!("it {rest}");
+        }
+        let of = format!(" of {quoted}");
+        if reason.contains(&of) {
+            return reason.replace(&of, "");
+        }
+    }
+    reason.to_owned()
 }
 
 /// A bar over documents, and over pages within them.
@@ -131,7 +183,12 @@ const STEPS: u64 = 1000;
 
 impl<'a> IndexBar<'a> {
     pub(crate) fn new(screen: &'a Screen) -> Self {
-        Self { screen, started: Instant::now(), documents_done: 0, pages_done: 0 }
+        Self {
+            screen,
+            started: Instant::now(),
+            documents_done: 0,
+            pages_done: 0,
+        }
     }
 
     /// Follows one event.
@@ -158,6 +215,31 @@ impl<'a> IndexBar<'a> {
         let rate = self.pages_done as f64 / self.started.elapsed().as_secs_f64().max(1e-3);
         let pages = text::count(self.pages_done, "page");
         let message = format!("{pages}, {rate:.1} pages/s, {}", places::name(path));
-        self.screen.move_bar(self.documents_done * STEPS + within, &message);
+        self.screen
+            .move_bar(self.documents_done * STEPS + within, &message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_document_is_named_once() {
+        let line = |error: &str| {
+            let event = IndexEvent::Document {
+                path: "/far/a\n.pdf".to_owned(),
+                status: DocumentStatus::Failed,
+                pages: 0,
+                error: Some(error.to_owned()),
+            };
+            document_line(&event).unwrap().1
+        };
+        assert_eq!(line("`/far/a\n.pdf` is empty"), "/far/a␊.pdf: it is empty");
+        assert_eq!(
+            line("cannot read page 1 of `/far/a\n.pdf`: cut off"),
+            "/far/a␊.pdf: cannot read page 1: cut off"
+        );
+        assert_eq!(line("no worker"), "/far/a␊.pdf: no worker");
     }
 }

@@ -7,7 +7,8 @@ use colibri_engine::{
     chat::Chat,
     document::Limits,
     generate::{Completion, Step, StopReason},
-    memory, picture,
+    memory,
+    picture::{self, RgbImage},
 };
 use serde::Serialize;
 
@@ -31,7 +32,12 @@ pub(crate) struct AnswerPrinter<'a> {
 
 impl<'a> AnswerPrinter<'a> {
     pub(crate) fn new(screen: &'a Screen, listening: &'a Listening<'a>) -> Self {
-        Self { screen, listening, at_line_start: true, failed: None }
+        Self {
+            screen,
+            listening,
+            at_line_start: true,
+            failed: None,
+        }
     }
 
     /// Shows one event.
@@ -40,7 +46,9 @@ impl<'a> AnswerPrinter<'a> {
             return;
         }
         if let Err(error) = self.show(event) {
-            self.listening.stop().store(true, std::sync::atomic::Ordering::Relaxed);
+            self.listening
+                .stop()
+                .store(true, std::sync::atomic::Ordering::Relaxed);
             self.failed = Some(error);
         }
     }
@@ -55,19 +63,28 @@ impl<'a> AnswerPrinter<'a> {
     }
 
     fn show(&mut self, event: &AnswerEvent) -> Result<()> {
-        if let AnswerEvent::Status { stage: "note", message } = event {
+        if let AnswerEvent::Status {
+            stage: "note",
+            message,
+        } = event
+        {
             self.screen.note(message);
         }
         if self.screen.json {
             return self.screen.json(event);
         }
         match event {
-            AnswerEvent::Status { stage: "note", .. } | AnswerEvent::Citation(_) | AnswerEvent::Failed { .. } => {}
+            AnswerEvent::Status { stage: "note", .. }
+            | AnswerEvent::Citation(_)
+            | AnswerEvent::Failed { .. } => {}
             AnswerEvent::Status { message, .. } => self.screen.status(message),
             AnswerEvent::Evidence { pages } => {
                 for page in pages {
                     let name = places::shown(&page.document);
-                    self.screen.detail(&format!("evidence {}: {name} p.{} ({:.4})", page.rank, page.page, page.score));
+                    self.screen.detail(&format!(
+                        "evidence {}: {name} p.{} ({:.4})",
+                        page.rank, page.page, page.score
+                    ));
                 }
             }
             AnswerEvent::Token { text } => {
@@ -83,7 +100,8 @@ impl<'a> AnswerPrinter<'a> {
                 let labels: Vec<String> = done.citations.iter().map(label).collect();
                 // Quotes already carry theirs.
                 if labels.iter().any(|label| !done.answer.contains(label)) {
-                    self.screen.print(&(self.screen.dim(&labels.join(" ")) + "\n"))?;
+                    self.screen
+                        .print(&(self.screen.dim(&labels.join(" ")) + "\n"))?;
                 }
                 tell_costs(self.screen, done);
             }
@@ -94,7 +112,11 @@ impl<'a> AnswerPrinter<'a> {
 
 /// `[report.pdf p.2]`
 fn label(citation: &Citation) -> String {
-    format!("[{} p.{}]", text::clean_line(&places::name(&citation.document)), citation.page)
+    format!(
+        "[{} p.{}]",
+        text::clean_line(&places::name(&citation.document)),
+        citation.page
+    )
 }
 
 fn tell_costs(screen: &Screen, done: &Done) {
@@ -116,10 +138,11 @@ fn tell_costs(screen: &Screen, done: &Done) {
 ///
 /// # Errors
 /// With the first that cannot be read.
-pub(crate) fn show_pictures(chat: &mut Chat, paths: &[PathBuf], limits: &Limits) -> Result<()> {
-    let images = paths.iter().map(|path| picture::open(path, limits)).collect::<Result<Vec<_>, _>>()?;
-    images.into_iter().for_each(|image| chat.show(image));
-    Ok(())
+pub(crate) fn pictures(paths: &[PathBuf], limits: &Limits) -> Result<Vec<RgbImage>> {
+    Ok(paths
+        .iter()
+        .map(|path| picture::open(path, limits))
+        .collect::<Result<_, _>>()?)
 }
 
 /// The last event of `generate --json`.
@@ -154,7 +177,11 @@ pub(crate) fn say(context: &Context, chat: &mut Chat, words: &str) -> Result<Com
     let mut at_line_start = true;
     let said = chat.say(words, &mut |step| {
         let shown = match step {
-            Step::Tile { done: 0, total } => status(screen, "look", format!("looking at {}", text::count(total, "tile"))),
+            Step::Tile { done: 0, total } => status(
+                screen,
+                "look",
+                format!("looking at {}", text::count(total, "tile")),
+            ),
             Step::Tile { .. } => Ok(()),
             Step::Prefill { tokens } => status(screen, "read", format!("reading {tokens} tokens")),
             Step::Text(piece) => {
@@ -162,7 +189,9 @@ pub(crate) fn say(context: &Context, chat: &mut Chat, words: &str) -> Result<Com
                 screen.hide_bar();
                 at_line_start = piece.ends_with('\n');
                 if screen.json {
-                    screen.json(&AnswerEvent::Token { text: piece.to_owned() })
+                    screen.json(&AnswerEvent::Token {
+                        text: piece.to_owned(),
+                    })
                 } else {
                     screen.print(&text::clean(piece))
                 }
@@ -172,7 +201,11 @@ pub(crate) fn say(context: &Context, chat: &mut Chat, words: &str) -> Result<Com
             failed = Some(error);
             return ControlFlow::Break(());
         }
-        if listening.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if listening.is_stopped() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     screen.hide_bar();
     if let Some(error) = failed {
@@ -187,7 +220,10 @@ pub(crate) fn say(context: &Context, chat: &mut Chat, words: &str) -> Result<Com
             stop: completion.stop,
             prompt_tokens: completion.prompt_tokens,
             new_tokens: completion.ids.len(),
-            timings_ms: GeneratedTimings { first_token: first_token.unwrap_or(total), total },
+            timings_ms: GeneratedTimings {
+                first_token: first_token.unwrap_or(total),
+                total,
+            },
             peak_memory_bytes: memory::peak_bytes(),
         })?;
     } else if !at_line_start {

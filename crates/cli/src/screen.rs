@@ -126,13 +126,21 @@ impl Screen {
     /// Cleans `text` and paints it; what it is put into must be printed with [`Self::print`].
     fn painted(&self, colour: &str, text: &str) -> String {
         let text = text::clean(text);
-        if self.colour_out { format!("{colour}{text}{RESET}") } else { text.into_owned() }
+        if self.colour_out {
+            format!("{colour}{text}{RESET}")
+        } else {
+            text.into_owned()
+        }
     }
 
     /// A line on standard error that begins with a word in colour.
     pub(crate) fn error_line(&self, word: &str, rest: &str) {
         let colour = if word == "error:" { RED } else { BLUE };
-        let space = if word.is_empty() || rest.is_empty() { "" } else { " " };
+        let space = if word.is_empty() || rest.is_empty() {
+            ""
+        } else {
+            " "
+        };
         let line = if self.colour_err && !word.is_empty() {
             format!("{colour}{word}{RESET}{space}{rest}\n")
         } else {
@@ -191,7 +199,8 @@ impl Screen {
         if !self.lively {
             return;
         }
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(length).with_style(style.progress_chars("━╸─"));
         bar.enable_steady_tick(TICK);
         if let Some(old) = self.bar().replace(bar) {
@@ -216,6 +225,7 @@ impl Screen {
 
     /// Asks for a line of input.
     pub(crate) fn prompt(&self, prompt: &str) {
+        self.hide_bar();
         let mut err = io::stderr().lock();
         drop(write!(err, "{prompt}").and_then(|()| err.flush()));
     }

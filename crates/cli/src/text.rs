@@ -22,7 +22,13 @@ fn shown(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     text.chars()
         // A carriage return before a line break is half of one.
         .filter(|&c| c != '\r')
-        .map(|c| if is_unsafe(c) && !stays(c) { picture(c) } else { c })
+        .map(|c| {
+            if is_unsafe(c) && !stays(c) {
+                picture(c)
+            } else {
+                c
+            }
+        })
         .collect::<String>()
         .into()
 }
@@ -79,9 +85,12 @@ pub(crate) fn bytes(bytes: u64) -> String {
 
 /// Reads `500`, `64KiB`, `2 GB`.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let fault = || format!("`{text}` is no size: write a number of bytes, or one with KiB, MiB or GiB");
+    let fault =
+        || format!("`{text}` is no size: write a number of bytes, or one with KiB, MiB or GiB");
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
@@ -95,7 +104,11 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let bytes = number.parse::<f64>().map_err(|_| fault())? * factor;
     // Beyond 2^53 a count of bytes is a mistake.
-    if bytes.is_finite() && (0.0..9e15).contains(&bytes) { Ok(bytes as u64) } else { Err(fault()) }
+    if bytes.is_finite() && (0.0..9e15).contains(&bytes) {
+        Ok(bytes as u64)
+    } else {
+        Err(fault())
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +118,10 @@ mod tests {
     #[test]
     fn nothing_a_terminal_obeys_remains() {
         assert_eq!(clean("plain\n\ttext"), "plain\n\ttext");
-        assert_eq!(clean("\u{1b}[2Jgone\u{7}\u{7f}\u{9b}31m"), "␛[2Jgone␇␡\u{fffd}31m");
+        assert_eq!(
+            clean("\u{1b}[2Jgone\u{7}\u{7f}\u{9b}31m"),
+            "␛[2Jgone␇␡\u{fffd}31m"
+        );
         assert_eq!(clean("a\r\nb"), "a\nb");
         assert_eq!(clean_line("a\nb\tc"), "a␊b␉c");
         assert_eq!(clean("abc\u{202e}fdp.exe"), "abc\u{fffd}fdp.exe");
@@ -125,7 +141,13 @@ mod tests {
 
     #[test]
     fn sizes_are_read_and_written() {
-        for (text, expected) in [("0", 0), ("500", 500), ("64KiB", 65536), ("2 GB", 2_000_000_000), ("1.5m", 1_572_864)] {
+        for (text, expected) in [
+            ("0", 0),
+            ("500", 500),
+            ("64KiB", 65536),
+            ("2 GB", 2_000_000_000),
+            ("1.5m", 1_572_864),
+        ] {
             assert_eq!(parse_bytes(text), Ok(expected), "{text}");
         }
         for text in ["", "much", "-1", "1.2.3", "5 apples", "9999999999999999999"] {

@@ -52,7 +52,11 @@ fn temperature(text: &str) -> Result<f32, String> {
 }
 
 fn share(text: &str) -> Result<f32, String> {
-    number(text, |x| x > 0.0 && x <= 1.0, "a number above 0, and at most 1")
+    number(
+        text,
+        |x| x > 0.0 && x <= 1.0,
+        "a number above 0, and at most 1",
+    )
 }
 
 fn penalty(text: &str) -> Result<f32, String> {

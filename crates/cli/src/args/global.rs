@@ -2,10 +2,7 @@
 
 use std::{num::NonZeroU32, path::PathBuf};
 
-use colibri_engine::{
-    checkpoints::PrecisionChoice,
-    processor::PromptVersion,
-};
+use colibri_engine::{checkpoints::PrecisionChoice, processor::PromptVersion};
 
 /// Whether output is in colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -50,19 +47,45 @@ pub(crate) enum Prompts {
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Folder of the index [default: in the user's data folder]
-    #[arg(long, value_name = "DIR", env = "COLIBRI_INDEX", hide_env = true, global = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "COLIBRI_INDEX",
+        hide_env = true,
+        global = true
+    )]
     pub(crate) index: Option<PathBuf>,
     /// Model that finds pages: a folder, a hub name, `auto` or `none`
-    #[arg(long, value_name = "MODEL", env = "COLIBRI_RETRIEVER", hide_env = true, default_value = "auto", global = true)]
+    #[arg(
+        long,
+        value_name = "MODEL",
+        env = "COLIBRI_RETRIEVER",
+        hide_env = true,
+        default_value = "auto",
+        global = true
+    )]
     pub(crate) retriever: String,
     /// Model that answers: a folder, a hub name, `auto` or `none`
-    #[arg(long, value_name = "MODEL", env = "COLIBRI_GENERATOR", hide_env = true, default_value = "auto", global = true)]
+    #[arg(
+        long,
+        value_name = "MODEL",
+        env = "COLIBRI_GENERATOR",
+        hide_env = true,
+        default_value = "auto",
+        global = true
+    )]
     pub(crate) generator: String,
     /// Precision of the models
     #[arg(long, value_enum, default_value_t = Precision::Auto, hide_possible_values = true, value_name = "auto|f32|bf16|int8", global = true)]
     pub(crate) precision: Precision,
     /// Prompts of the retriever, by the version of colpali-engine [default: 0.3.11]
-    #[arg(long, value_enum, hide_possible_values = true, value_name = "VERSION", global = true)]
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "VERSION",
+        global = true
+    )]
     pub(crate) prompt_version: Option<Prompts>,
     /// Longest edge of a page in tiles, instead of the model's own
     #[arg(long, value_name = "N", global = true)]
@@ -83,7 +106,13 @@ pub(crate) struct Global {
     #[arg(long, value_enum, default_value_t = Colour::Auto, hide_possible_values = true, value_name = "auto|always|never", global = true)]
     pub(crate) color: Colour,
     /// Configuration file [default: ~/.config/colibri/config.toml]
-    #[arg(long, value_name = "FILE", env = "COLIBRI_CONFIG", hide_env = true, global = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "COLIBRI_CONFIG",
+        hide_env = true,
+        global = true
+    )]
     pub(crate) config: Option<PathBuf>,
 }
 

@@ -11,7 +11,8 @@ pub(crate) use reading::{Reading, Walking};
 pub(crate) use searching::Searching;
 
 use crate::commands::{
-    ask, chat, compact, completions, doctor, embed, generate, index, list, models, remove, search, stats, verify,
+    ask, chat, compact, completions, doctor, embed, generate, index, list, models, remove, search,
+    stats, verify,
 };
 
 /// What stands below the help of the program.

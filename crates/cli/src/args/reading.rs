@@ -42,8 +42,12 @@ impl Reading {
             max_pages: self.max_pages.unwrap_or(default.max_pages),
             max_pixels: self.max_pixels.unwrap_or(default.max_pixels),
             max_file_bytes: self.max_file_bytes.unwrap_or(default.max_file_bytes),
-            max_seconds_per_page: self.max_seconds_per_page.unwrap_or(default.max_seconds_per_page),
-            max_seconds_per_file: self.max_seconds_per_file.unwrap_or(default.max_seconds_per_file),
+            max_seconds_per_page: self
+                .max_seconds_per_page
+                .unwrap_or(default.max_seconds_per_page),
+            max_seconds_per_file: self
+                .max_seconds_per_file
+                .unwrap_or(default.max_seconds_per_file),
             ..default
         }
     }
@@ -53,7 +57,8 @@ impl Reading {
     /// # Errors
     /// When this program does not find its own file.
     pub(crate) fn open_options(&self) -> Result<OpenOptions> {
-        let program: PathBuf = std::env::current_exe().map_err(Error::file("find this program's own file"))?;
+        let program: PathBuf =
+            std::env::current_exe().map_err(Error::file("find this program's own file"))?;
         Ok(OpenOptions {
             limits: self.limits(),
             password: self.password.clone(),

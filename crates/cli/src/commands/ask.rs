@@ -67,7 +67,12 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let open = args.reading.open_options()?;
     let models = context.models()?;
     if args.paths.is_empty() {
-        let source = Source { index: context.index()?, filter, failed: 0, _folder: None };
+        let source = Source {
+            index: context.index()?,
+            filter,
+            failed: 0,
+            _folder: None,
+        };
         return answer(context, args, &models, &source, open);
     }
     let source = prepare(context, args, &models, &open, filter)?;
@@ -85,7 +90,13 @@ struct Source {
 }
 
 /// Indexes the named documents into the cache, or into a folder that is removed again.
-fn prepare(context: &Context, args: &Args, models: &Models, open: &OpenOptions, filter: Filter) -> Result<Source> {
+fn prepare(
+    context: &Context,
+    args: &Args,
+    models: &Models,
+    open: &OpenOptions,
+    filter: Filter,
+) -> Result<Source> {
     let progress = context.model_progress(true);
     let retriever = match args.searching.mode() {
         Mode::Text => None,
@@ -99,22 +110,40 @@ fn prepare(context: &Context, args: &Args, models: &Models, open: &OpenOptions, 
         command: Some("colibri ask".to_owned()),
         ..IngestOptions::default()
     };
-    let work = Work { context, paths: &args.paths, retriever: retriever.as_ref(), options: &options };
+    let work = Work {
+        context,
+        paths: &args.paths,
+        retriever: retriever.as_ref(),
+        options: &options,
+    };
     let cache = places::cache()?.join("asked");
     let (prepared, folder) = if args.no_cache {
         work.in_folder_of_its_own()?
     } else {
-        match work.into_cache(&cache) {
+        match work.read_into(&cache) {
             // Somebody else is asking just now: better to read the documents once more than to wait.
-            Err(Error::Engine(colibri_engine::Error::Index(colibri_engine::index::Error::Locked { .. }))) => {
-                context.screen.detail("the cache is in use; reading the documents into a folder of their own");
+            Err(Error::Engine(colibri_engine::Error::Index(
+                colibri_engine::index::Error::Locked { .. },
+            ))) => {
+                context.screen.detail(
+                    "the cache is in use; reading the documents into a folder of their own",
+                );
                 work.in_folder_of_its_own()?
             }
             prepared => (prepared?, None),
         }
     };
-    let Prepared { index, filter: named, failed } = prepared;
-    Ok(Source { index, filter: named.and(filter), failed, _folder: folder })
+    let Prepared {
+        index,
+        filter: named,
+        failed,
+    } = prepared;
+    Ok(Source {
+        index,
+        filter: named.and(filter),
+        failed,
+        _folder: folder,
+    })
 }
 
 struct Work<'a> {
@@ -128,26 +157,34 @@ impl Work<'_> {
     fn in_folder_of_its_own(&self) -> Result<(Prepared, Option<tempfile::TempDir>)> {
         let folder = tempfile::Builder::new().prefix("colibri-").tempdir();
         let folder = folder.map_err(Error::file("make a folder for this question"))?;
-        let prepared = self.into_cache(folder.path())?;
+        let prepared = self.read_into(folder.path())?;
         Ok((prepared, Some(folder)))
     }
 
-    fn into_cache(&self, cache: &Path) -> Result<Prepared> {
+    fn read_into(&self, cache: &Path) -> Result<Prepared> {
         let screen = &self.context.screen;
         fs_err::create_dir_all(cache).map_err(Error::file("use the cache"))?;
         let listening = self.context.interrupt.listen()?;
         let mut bar = IndexBar::new(screen);
         let mut broken = None;
-        let prepared =
-            on_the_fly::prepare(cache, self.paths, self.retriever, self.options, listening.stop(), &mut |event| {
+        let prepared = on_the_fly::prepare(
+            cache,
+            self.paths,
+            self.retriever,
+            self.options,
+            listening.stop(),
+            &mut |event| {
                 bar.on_event(&event);
                 if broken.is_none()
                     && let Err(error) = show(screen, &event)
                 {
-                    listening.stop().store(true, std::sync::atomic::Ordering::Relaxed);
+                    listening
+                        .stop()
+                        .store(true, std::sync::atomic::Ordering::Relaxed);
                     broken = Some(error);
                 }
-            });
+            },
+        );
         screen.hide_bar();
         broken.map_or(Ok(()), Err)?;
         Ok(prepared?)
@@ -156,12 +193,18 @@ impl Work<'_> {
 
 /// Documents that fail are always told; those that do not, as status.
 fn show(screen: &Screen, event: &IndexEvent) -> Result<()> {
-    if let IndexEvent::Document { status, error: Some(error), .. } = event
+    if let IndexEvent::Document {
+        status,
+        error: Some(error),
+        ..
+    } = event
         && *status != DocumentStatus::Failed
     {
         screen.failure(error);
     }
-    let Some((status, line)) = document_line(event) else { return Ok(()) };
+    let Some((status, line)) = document_line(event) else {
+        return Ok(());
+    };
     let stage = if status == DocumentStatus::Failed {
         screen.failure(&line);
         "note"
@@ -172,12 +215,21 @@ fn show(screen: &Screen, event: &IndexEvent) -> Result<()> {
         "index"
     };
     if screen.json {
-        screen.json(&AnswerEvent::Status { stage, message: line })?;
+        screen.json(&AnswerEvent::Status {
+            stage,
+            message: line,
+        })?;
     }
     Ok(())
 }
 
-fn answer(context: &Context, args: &Args, models: &Models, source: &Source, open: OpenOptions) -> Result<Outcome> {
+fn answer(
+    context: &Context,
+    args: &Args,
+    models: &Models,
+    source: &Source,
+    open: OpenOptions,
+) -> Result<Outcome> {
     let progress = context.model_progress(true);
     let on_model = |event| progress.on_event(event);
     let searcher = Searcher::open(&source.index, models, args.searching.mode(), &on_model)?;
@@ -189,9 +241,21 @@ fn answer(context: &Context, args: &Args, models: &Models, source: &Source, open
         generate: args.generation.options(),
         open,
     };
-    let mut answering = Answering::new(&source.index, searcher, models, source.filter.clone(), options);
+    let mut answering = Answering::new(
+        &source.index,
+        searcher,
+        models,
+        source.filter.clone(),
+        options,
+    );
     let listening = context.interrupt.listen()?;
-    let answered = ask_once(context, &mut answering, &args.question, &listening, &on_model)?;
+    let answered = ask_once(
+        context,
+        &mut answering,
+        &args.question,
+        &listening,
+        &on_model,
+    )?;
     Ok(match answered {
         Answered::Whole if source.failed == 0 => Outcome::Done,
         Answered::Whole | Answered::NotThere => Outcome::Incomplete,
@@ -220,12 +284,18 @@ pub(crate) fn ask_once(
     on_model: colibri_engine::checkpoints::OnModelEvent<'_>,
 ) -> Result<Answered> {
     let mut printer = AnswerPrinter::new(&context.screen, listening);
-    let asked = answering.ask(question, listening.stop(), on_model, &mut |event| printer.on_event(&event));
+    let asked = answering.ask(question, listening.stop(), on_model, &mut |event| {
+        printer.on_event(&event);
+    });
     printer.finish()?;
     let asked = asked?;
     Ok(match asked.done.stop {
         Some(StopReason::Cancelled) => Answered::Interrupted,
-        Some(StopReason::EndOfTurn | StopReason::Length) | None if asked.done.citations.is_empty() => Answered::NotThere,
+        Some(StopReason::EndOfTurn | StopReason::Length) | None
+            if asked.done.citations.is_empty() =>
+        {
+            Answered::NotThere
+        }
         Some(StopReason::EndOfTurn | StopReason::Length) | None => Answered::Whole,
     })
 }

@@ -70,7 +70,9 @@ impl Line {
             "/help" => Self::Help,
             "/quit" | "/exit" => Self::Quit,
             // A path is something to say, and so is `/ 5`.
-            word if word.len() > 1 && word.starts_with('/') && !word[1..].contains('/') => Self::Unknown(word.to_owned()),
+            word if word.len() > 1 && word.starts_with('/') && !word[1..].contains('/') => {
+                Self::Unknown(word.to_owned())
+            }
             _ => Self::Say(text.to_owned()),
         }
     }
@@ -103,16 +105,24 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     if args.image.is_empty() {
         // Without an index there is only talk about pictures, which may still be named.
         if !Index::exists(context.index_dir()?) && io::stdin().is_terminal() {
-            context.screen.note("there is no index; name a picture with `/image FILE`");
+            context
+                .screen
+                .note("there is no index; name a picture with `/image FILE`");
         }
     } else {
         talk.look(&args.image)?;
     }
     let interactive = io::stdin().is_terminal();
     if interactive {
-        let about = if talk.pictures.is_some() { "the pictures" } else { "the documents" };
+        let about = if talk.pictures.is_some() {
+            "the pictures"
+        } else {
+            "the documents"
+        };
         context.screen.detail(HELP);
-        context.screen.error_line("", &format!("Ask about {about}; /help lists commands."));
+        context
+            .screen
+            .error_line("", &format!("Ask about {about}; /help lists commands."));
     }
     let mut outcome = Outcome::Done;
     loop {
@@ -128,7 +138,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
                 Ok(Answered::Whole)
             }
             Line::Unknown(word) => {
-                context.screen.error_line("error:", &format!("`{word}` is no command; /help lists them"));
+                context.screen.error_line(
+                    "error:",
+                    &format!("`{word}` is no command; /help lists them"),
+                );
                 Ok(Answered::NotThere)
             }
             Line::Clear => {
@@ -142,7 +155,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             Ok(Answered::Whole | Answered::Interrupted) => {}
             Ok(Answered::NotThere) => outcome = Outcome::Incomplete,
             Err(error @ Error::Stdout(_)) => return Err(error),
-            Err(Error::Engine(colibri_engine::Error::Cancelled)) => context.screen.error_line("", "stopped"),
+            Err(Error::Engine(colibri_engine::Error::Cancelled)) => {
+                context.screen.error_line("", "stopped");
+            }
             Err(error) => {
                 super::write_failed(context, &error);
                 error::report(&error, &context.screen);
@@ -157,7 +172,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
 /// A line of standard input without its end; bytes that are no UTF-8 are replaced.
 fn read_line() -> Result<Option<String>> {
     let mut line = Vec::new();
-    let read = io::stdin().lock().read_until(b'\n', &mut line).map_err(Error::Stdin)?;
+    let read = io::stdin()
+        .lock()
+        .read_until(b'\n', &mut line)
+        .map_err(Error::Stdin)?;
     Ok((read > 0).then(|| String::from_utf8_lossy(&line).into_owned()))
 }
 
@@ -176,18 +194,26 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     fn look(&mut self, paths: &[PathBuf]) -> Result<()> {
-        let chat = match &mut self.pictures {
-            Some(chat) => chat,
-            None => {
-                let generator = self.context.need_generator(self.models)?;
-                let options = self.args.generation.options();
-                self.pictures.insert(Chat::new(generator, options, self.args.system.as_deref()))
-            }
+        // Read first: a picture that cannot be read does not turn a talk about documents into another.
+        let images = reply::pictures(paths, &self.open.limits)?;
+        let chat = if let Some(chat) = &mut self.pictures {
+            chat
+        } else {
+            let generator = self.context.need_generator(self.models)?;
+            let options = self.args.generation.options();
+            self.pictures
+                .insert(Chat::new(generator, options, self.args.system.as_deref()))
         };
-        reply::show_pictures(chat, paths, &self.open.limits)?;
+        for image in images {
+            chat.show(image);
+        }
         for path in paths {
-            let name = path.to_str().map_or_else(|| path.display().to_string(), places::shown);
-            self.context.screen.detail(&format!("looking at {name} from the next turn on"));
+            let name = path
+                .to_str()
+                .map_or_else(|| path.display().to_string(), places::shown);
+            self.context
+                .screen
+                .detail(&format!("looking at {name} from the next turn on"));
         }
         Ok(())
     }
@@ -195,31 +221,41 @@ impl Talk<'_> {
     fn say(&mut self, words: &str) -> Result<Answered> {
         if let Some(chat) = &mut self.pictures {
             let completion = reply::say(self.context, chat, words)?;
-            return Ok(if completion.stop == StopReason::Cancelled { Answered::Interrupted } else { Answered::Whole });
+            return Ok(if completion.stop == StopReason::Cancelled {
+                Answered::Interrupted
+            } else {
+                Answered::Whole
+            });
         }
         let progress = self.context.model_progress(true);
         let on_model = |event| progress.on_event(event);
-        let answering = match &mut self.pages {
-            Some(answering) => answering,
-            None => {
-                let index = match self.index.get() {
-                    Some(index) => index,
-                    None => {
-                        let opened = self.context.index()?;
-                        self.index.get_or_init(|| opened)
-                    }
-                };
-                let searcher = Searcher::open(index, self.models, self.args.searching.mode(), &on_model)?;
-                self.context.screen.hide_bar();
-                let options = AnswerOptions {
-                    pages: self.args.k as usize,
-                    with_text: self.args.with_text,
-                    instructions: self.args.system.clone(),
-                    generate: self.args.generation.options(),
-                    open: self.open.clone(),
-                };
-                self.pages.insert(Answering::new(index, searcher, self.models, self.filter.clone(), options))
-            }
+        let answering = if let Some(answering) = &mut self.pages {
+            answering
+        } else {
+            let index = if let Some(index) = self.index.get() {
+                index
+            } else {
+                let opened = self.context.index()?;
+                self.index.get_or_init(|| opened)
+            };
+            let searcher =
+                Searcher::open(index, self.models, self.args.searching.mode(), &on_model)?;
+            self.context.screen.hide_bar();
+            let options = AnswerOptions {
+                pages: self.args.k as usize,
+                with_text: self.args.with_text,
+                instructions: self.args.system.clone(),
+                generate: self.args.generation.options(),
+                open: self.open.clone(),
+            };
+            let filter = self.filter.clone();
+            self.pages.insert(Answering::new(
+                index,
+                searcher,
+                self.models,
+                filter,
+                options,
+            ))
         };
         let listening = self.context.interrupt.listen()?;
         ask_once(self.context, answering, words, &listening, &on_model)
@@ -243,12 +279,17 @@ mod tests {
     fn commands_begin_with_a_slash() {
         assert!(matches!(Line::read("  /quit\n"), Line::Quit));
         assert!(matches!(Line::read("/clear"), Line::Clear));
-        assert!(matches!(Line::read("/image a b.png"), Line::Image(path) if path == Path::new("a b.png")));
+        assert!(
+            matches!(Line::read("/image a b.png"), Line::Image(path) if path == Path::new("a b.png"))
+        );
         assert!(matches!(Line::read("/image "), Line::Unknown(word) if word == "/image"));
         assert!(matches!(Line::read("/cleer"), Line::Unknown(_)));
         assert!(matches!(Line::read("\n"), Line::Nothing));
         for text in ["what is /clear?", "/etc/passwd holds what?", "/ 5"] {
-            assert!(matches!(Line::read(text), Line::Say(said) if said == text), "{text}");
+            assert!(
+                matches!(Line::read(text), Line::Say(said) if said == text),
+                "{text}"
+            );
         }
     }
 }

@@ -26,7 +26,10 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
             "reclaimed_bytes": done.reclaimed(),
         }))?;
     } else {
-        let (before, after) = (text::bytes(done.bytes_before), text::bytes(done.bytes_after));
+        let (before, after) = (
+            text::bytes(done.bytes_before),
+            text::bytes(done.bytes_after),
+        );
         screen.line(&format!("{before} before, {after} now"))?;
     }
     Ok(Outcome::Done)

@@ -10,7 +10,12 @@ use colibri_engine::{
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{Outcome, context::Context, error::Result, places, text};
+use crate::{
+    Outcome,
+    context::{Context, hub_config},
+    error::Result,
+    places, text,
+};
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -32,12 +37,22 @@ struct Model {
 /// When the home folder is unknown.
 pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
     let screen = &context.screen;
-    let hub = context.hub_config()?;
+    let hub = hub_config()?;
     let index = context.index_dir()?;
     let index_state = state(&index);
     let models = [
-        model(&Hub::new(hub.clone()), "retriever", DEFAULT_RETRIEVER, "pages are found by their text alone"),
-        model(&Hub::new(hub.clone()), "generator", DEFAULT_GENERATOR, "answers quote the best lines of the pages"),
+        model(
+            &Hub::new(hub.clone()),
+            "retriever",
+            DEFAULT_RETRIEVER,
+            "pages are found by their text alone",
+        ),
+        model(
+            &Hub::new(hub.clone()),
+            "generator",
+            DEFAULT_GENERATOR,
+            "answers quote the best lines of the pages",
+        ),
     ];
     let limits = Limits::default();
     let (total, available) = system_memory();
@@ -60,23 +75,70 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
         }))?;
         return Ok(Outcome::Done);
     }
-    let offline = if hub.offline { "offline (HF_HUB_OFFLINE)" } else { hub.endpoint.as_str() };
+    let offline = if hub.offline {
+        "offline (HF_HUB_OFFLINE)"
+    } else {
+        hub.endpoint.as_str()
+    };
     let mut lines = vec![
-        ("version", format!("{} (index format {FORMAT_VERSION})", env!("CARGO_PKG_VERSION"))),
-        ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
-        ("processor", format!("{}, {}", text::count(threads::count(), "thread"), sets.join(" "))),
-        ("memory", format!("{}, {} available", text::bytes(total), text::bytes(available))),
-        ("index", match &index_state {
-            (state, None) => format!("{} ({state})", index.display()),
-            (state, Some(error)) => format!("{} ({state}: {error})", index.display()),
-        }),
+        (
+            "version",
+            format!(
+                "{} (index format {FORMAT_VERSION})",
+                env!("CARGO_PKG_VERSION")
+            ),
+        ),
+        (
+            "system",
+            format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        ),
+        (
+            "processor",
+            format!(
+                "{}, {}",
+                text::count(threads::count(), "thread"),
+                sets.join(" ")
+            ),
+        ),
+        (
+            "memory",
+            format!(
+                "{}, {} available",
+                text::bytes(total),
+                text::bytes(available)
+            ),
+        ),
+        (
+            "index",
+            match &index_state {
+                (state, None) => format!("{} ({state})", index.display()),
+                (state, Some(error)) => format!("{} ({state}: {error})", index.display()),
+            },
+        ),
         ("cache", cache.display().to_string()),
-        ("config", format!("{} ({})", config.display(), if config.is_file() { "present" } else { "absent" })),
-        ("hub", format!("{}, cache {}", offline, hub.cache_dir.display())),
+        (
+            "config",
+            format!(
+                "{} ({})",
+                config.display(),
+                if config.is_file() {
+                    "present"
+                } else {
+                    "absent"
+                }
+            ),
+        ),
+        (
+            "hub",
+            format!("{}, cache {}", offline, hub.cache_dir.display()),
+        ),
     ];
     for model in &models {
         let present = if model.cached { "present" } else { "absent" };
-        lines.push((model.role, format!("{} ({present}); {}", model.name, model.serves)));
+        lines.push((
+            model.role,
+            format!("{} ({present}); {}", model.name, model.serves),
+        ));
     }
     lines.push((
         "limits",
@@ -114,7 +176,12 @@ fn model(hub: &Hub, role: &'static str, name: &'static str, instead: &str) -> Mo
         (false, true) => instead.to_owned(),
         (false, false) => format!("fetched when first needed; until then {instead}"),
     };
-    Model { role, name, cached, serves }
+    Model {
+        role,
+        name,
+        cached,
+        serves,
+    }
 }
 
 /// What the processor offers to the kernels.
@@ -126,10 +193,20 @@ fn instruction_sets() -> Vec<&'static str> {
             ("fma", std::arch::is_x86_feature_detected!("fma")),
             ("f16c", std::arch::is_x86_feature_detected!("f16c")),
             ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
-            ("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16")),
-            ("avx512vnni", std::arch::is_x86_feature_detected!("avx512vnni")),
+            (
+                "avx512bf16",
+                std::arch::is_x86_feature_detected!("avx512bf16"),
+            ),
+            (
+                "avx512vnni",
+                std::arch::is_x86_feature_detected!("avx512vnni"),
+            ),
         ];
-        found.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+        found
+            .into_iter()
+            .filter(|(_, there)| *there)
+            .map(|(name, _)| name)
+            .collect()
     }
     #[cfg(not(target_arch = "x86_64"))]
     Vec::new()

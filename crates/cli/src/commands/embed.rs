@@ -64,7 +64,10 @@ impl Rows {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        self.values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
     }
 }
 
@@ -76,29 +79,50 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let format = match args.output.extension().and_then(|end| end.to_str()) {
         Some("safetensors") => Format::Safetensors,
         Some("npy") => Format::Npy,
-        _ => return Err(Error::RowsFormat { path: args.output.clone() }),
+        _ => {
+            return Err(Error::RowsFormat {
+                path: args.output.clone(),
+            });
+        }
     };
     let models = context.models()?;
     let retriever = context.need_retriever(&models)?;
     let listening = context.interrupt.listen()?;
-    let embed = Embed { context, args, retriever: &retriever, listening: &listening };
+    let embed = Embed {
+        context,
+        args,
+        retriever: &retriever,
+        listening: &listening,
+    };
     let rows = embed.all()?;
     context.screen.hide_bar();
     let bytes = match format {
         Format::Safetensors => safetensors(&rows, &retriever, &args.output)?,
         Format::Npy => match rows.as_slice() {
             [rows] => npy(rows),
-            rows => return Err(Error::OneArray { path: args.output.clone(), inputs: rows.len() }),
+            rows => {
+                return Err(Error::OneArray {
+                    path: args.output.clone(),
+                    inputs: rows.len(),
+                });
+            }
         },
     };
     write(&args.output, &bytes)?;
-    let tensors: Vec<_> = rows.iter().map(|rows| json!({"name": rows.name, "shape": rows.shape()})).collect();
+    let tensors: Vec<_> = rows
+        .iter()
+        .map(|rows| json!({"name": rows.name, "shape": rows.shape()}))
+        .collect();
     if context.screen.json {
-        context.screen.json(&json!({"output": args.output, "tensors": tensors}))?;
+        context
+            .screen
+            .json(&json!({"output": args.output, "tensors": tensors}))?;
     } else {
         for rows in &rows {
             let [count, dim] = rows.shape();
-            context.screen.line(&format!("{}: {count} rows of {dim}", rows.name))?;
+            context
+                .screen
+                .line(&format!("{}: {count} rows of {dim}", rows.name))?;
         }
     }
     Ok(Outcome::Done)
@@ -115,8 +139,16 @@ impl Embed<'_> {
     fn all(&self) -> Result<Vec<Rows>> {
         let mut all = Vec::new();
         for (number, query) in self.args.query.iter().enumerate() {
-            let rows = self.retriever.model.embed_query(query).map_err(colibri_engine::Error::from)?;
-            all.push(Rows { name: format!("query-{}", number + 1), dim: rows.dim, values: rows.values });
+            let rows = self
+                .retriever
+                .model
+                .embed_query(query)
+                .map_err(colibri_engine::Error::from)?;
+            all.push(Rows {
+                name: format!("query-{}", number + 1),
+                dim: rows.dim,
+                values: rows.values,
+            });
         }
         for (number, path) in self.args.image.iter().enumerate() {
             let image = picture::open(path, &self.args.reading.limits())?;
@@ -124,7 +156,9 @@ impl Embed<'_> {
         }
         if let Some(path) = &self.args.pages {
             let mut document = Document::open(path, &self.args.reading.open_options()?)?;
-            let size = RenderSize { longest_edge: self.retriever.model.settings().longest_edge };
+            let size = RenderSize {
+                longest_edge: self.retriever.model.settings().longest_edge,
+            };
             for number in 1..=document.num_pages() {
                 let page = document.page(number, &size)?;
                 all.push(self.page(number, document.num_pages(), &page.image)?);
@@ -134,18 +168,32 @@ impl Embed<'_> {
     }
 
     fn page(&self, number: usize, of: usize, image: &picture::RgbImage) -> Result<Rows> {
-        self.context.screen.status(&format!("looking at page {number} of {}", text::count(of, "page")));
+        self.context.screen.status(&format!(
+            "looking at page {number} of {}",
+            text::count(of, "page")
+        ));
         let mut go_on = |_, _| !self.listening.is_stopped();
         let page = self.retriever.model.embed_page(image, &mut go_on);
         let rows = page.map_err(|error| {
-            if self.listening.is_stopped() { colibri_engine::Error::Cancelled } else { error.into() }
+            if self.listening.is_stopped() {
+                colibri_engine::Error::Cancelled
+            } else {
+                error.into()
+            }
         })?;
-        Ok(Rows { name: format!("page-{number}"), dim: rows.rows.dim, values: rows.rows.values })
+        Ok(Rows {
+            name: format!("page-{number}"),
+            dim: rows.rows.dim,
+            values: rows.rows.values,
+        })
     }
 }
 
 fn safetensors(rows: &[Rows], retriever: &LoadedRetriever, path: &Path) -> Result<Vec<u8>> {
-    let fault = |source| Error::Safetensors { path: path.to_owned(), source };
+    let fault = |source| Error::Safetensors {
+        path: path.to_owned(),
+        source,
+    };
     let bytes: Vec<Vec<u8>> = rows.iter().map(Rows::bytes).collect();
     let views = rows.iter().zip(&bytes).map(|(rows, bytes)| {
         let view = TensorView::new(Dtype::F32, rows.shape().to_vec(), bytes)?;
@@ -159,8 +207,10 @@ fn safetensors(rows: &[Rows], retriever: &LoadedRetriever, path: &Path) -> Resul
         ("prompt_version", settings.prompt_version),
         ("precision", settings.precision),
     ];
-    let metadata: HashMap<String, String> =
-        said.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+    let metadata: HashMap<String, String> = said
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect();
     safetensors::serialize(views, Some(metadata)).map_err(fault)
 }
 
@@ -168,7 +218,8 @@ fn safetensors(rows: &[Rows], retriever: &LoadedRetriever, path: &Path) -> Resul
 /// the data begin at a multiple of 64.
 fn npy(rows: &Rows) -> Vec<u8> {
     let [count, dim] = rows.shape();
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({count}, {dim}), }}");
+    let mut header =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({count}, {dim}), }}");
     let before = 10 + header.len() + 1;
     header.push_str(&" ".repeat(before.next_multiple_of(64) - before));
     header.push('\n');
@@ -191,7 +242,9 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         Error::file(doing)(std::io::Error::new(source.kind(), text))
     };
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(named)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(named)?;
+    file.write_all(bytes)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(named)?;
     file.persist(path).map_err(|error| named(error.error))?;
     Ok(())
 }
@@ -202,13 +255,20 @@ mod tests {
 
     #[test]
     fn npy_is_laid_out_as_numpy_reads_it() {
-        let rows = Rows { name: "page-1".to_owned(), dim: 2, values: vec![1.0, -2.0, 0.5, 4.0, 5.0, 6.0] };
+        let rows = Rows {
+            name: "page-1".to_owned(),
+            dim: 2,
+            values: vec![1.0, -2.0, 0.5, 4.0, 5.0, 6.0],
+        };
         let bytes = npy(&rows);
         assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
         let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
         assert_eq!((10 + length) % 64, 0);
         let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
-        assert!(header.starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }"), "{header}");
+        assert!(
+            header.starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }"),
+            "{header}"
+        );
         assert!(header.ends_with('\n'));
         assert_eq!(&bytes[10 + length..14 + length], 1.0_f32.to_le_bytes());
         assert_eq!(bytes.len(), 10 + length + 24);

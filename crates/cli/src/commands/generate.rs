@@ -42,7 +42,10 @@ pub(crate) struct Args {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let prompt = if args.prompt == "-" {
         let mut bytes = Vec::new();
-        io::stdin().take(MAX_PROMPT_BYTES).read_to_end(&mut bytes).map_err(Error::Stdin)?;
+        io::stdin()
+            .take(MAX_PROMPT_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(Error::Stdin)?;
         String::from_utf8_lossy(&bytes).into_owned()
     } else {
         args.prompt.clone()
@@ -50,10 +53,17 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     if prompt.trim().is_empty() && args.image.is_empty() {
         return Err(Error::EmptyQuestion);
     }
+    let images = reply::pictures(&args.image, &args.reading.limits())?;
     let models = context.models()?;
     let generator = context.need_generator(&models)?;
     let mut chat = Chat::new(generator, args.generation.options(), args.system.as_deref());
-    reply::show_pictures(&mut chat, &args.image, &args.reading.limits())?;
+    for image in images {
+        chat.show(image);
+    }
     let completion = reply::say(context, &mut chat, &prompt)?;
-    Ok(if completion.stop == StopReason::Cancelled { Outcome::Interrupted } else { Outcome::Done })
+    Ok(if completion.stop == StopReason::Cancelled {
+        Outcome::Interrupted
+    } else {
+        Outcome::Done
+    })
 }

@@ -1,6 +1,6 @@
 //! `colibri index`: documents into the index.
 
-use std::path::PathBuf;
+use std::{fmt::Write as _, path::PathBuf};
 
 use colibri_engine::{
     index::{Index, Metadata},
@@ -33,13 +33,19 @@ pub(crate) struct Args {
 
 /// Numbers, `true` and `false` keep their type, so that filters compare them as what they are.
 fn pair(text: &str) -> Result<(String, serde_json::Value), String> {
-    let Some((key, value)) = text.split_once('=') else { return Err("write KEY=VALUE".to_owned()) };
+    let Some((key, value)) = text.split_once('=') else {
+        return Err("write KEY=VALUE".to_owned());
+    };
     let key = key.trim();
     if key.is_empty() {
         return Err("there is no key before the `=`".to_owned());
     }
     let value = match serde_json::from_str(value) {
-        Ok(scalar @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_) | serde_json::Value::String(_))) => scalar,
+        Ok(
+            scalar @ (serde_json::Value::Number(_)
+            | serde_json::Value::Bool(_)
+            | serde_json::Value::String(_)),
+        ) => scalar,
         _ => serde_json::Value::String(value.to_owned()),
     };
     Ok((key.to_owned(), value))
@@ -62,7 +68,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         remove_missing: true,
     };
     let models = context.models()?;
-    let remembered = if Index::exists(&dir) { Index::open(&dir)?.settings()?.retriever } else { None };
+    let remembered = if Index::exists(&dir) {
+        Index::open(&dir)?.settings()?.retriever
+    } else {
+        None
+    };
     let progress = context.model_progress(false);
     let retriever = models.retriever(remembered.as_deref(), &|event| progress.on_event(event))?;
     context.screen.hide_bar();
@@ -70,34 +80,52 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let listening = context.interrupt.listen()?;
     let mut bar = IndexBar::new(&context.screen);
     let mut broken = None;
-    let done = ingest(&dir, &args.paths, retriever.as_ref(), &options, listening.stop(), &mut |event| {
-        bar.on_event(&event);
-        if broken.is_none()
-            && let Err(error) = show(&context.screen, &event)
-        {
-            listening.stop().store(true, std::sync::atomic::Ordering::Relaxed);
-            broken = Some(error);
-        }
-    });
+    let done = ingest(
+        &dir,
+        &args.paths,
+        retriever.as_ref(),
+        &options,
+        listening.stop(),
+        &mut |event| {
+            bar.on_event(&event);
+            if broken.is_none()
+                && let Err(error) = show(&context.screen, &event)
+            {
+                listening
+                    .stop()
+                    .store(true, std::sync::atomic::Ordering::Relaxed);
+                broken = Some(error);
+            }
+        },
+    );
     context.screen.hide_bar();
     if let Some(error) = broken {
         return Err(error);
     }
     let summary = done?;
-    Ok(if summary.failed > 0 { Outcome::Incomplete } else { Outcome::Done })
+    Ok(if summary.failed > 0 {
+        Outcome::Incomplete
+    } else {
+        Outcome::Done
+    })
 }
 
 fn show(screen: &Screen, event: &IndexEvent) -> Result<()> {
     if screen.json {
         return match event {
             IndexEvent::Document { .. } | IndexEvent::Done(_) => screen.json(event),
-            IndexEvent::Found { .. } | IndexEvent::Page { .. } if screen.verbose => screen.json(event),
+            IndexEvent::Found { .. } | IndexEvent::Page { .. } if screen.verbose => {
+                screen.json(event)
+            }
             IndexEvent::Found { .. } | IndexEvent::Page { .. } => Ok(()),
         };
     }
     match event {
         IndexEvent::Found { documents, skipped } => {
-            let (documents, skipped) = (text::count(*documents, "document"), text::count(*skipped, "other file"));
+            let (documents, skipped) = (
+                text::count(*documents, "document"),
+                text::count(*skipped, "other file"),
+            );
             screen.detail(&format!("{documents} to look at, {skipped} passed over"));
         }
         IndexEvent::Page { .. } => {}
@@ -123,10 +151,10 @@ fn show(screen: &Screen, event: &IndexEvent) -> Result<()> {
                 text::count(summary.pages, "page")
             );
             if summary.removed > 0 {
-                line += &format!(", {} removed", summary.removed);
+                let _ = write!(line, ", {} removed", summary.removed);
             }
             if summary.failed > 0 {
-                line += &format!(", {} failed", summary.failed);
+                let _ = write!(line, ", {} failed", summary.failed);
             }
             screen.line(&format!("{line}; {:.1} s", summary.seconds))?;
         }
@@ -135,7 +163,11 @@ fn show(screen: &Screen, event: &IndexEvent) -> Result<()> {
 }
 
 fn quoted(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]

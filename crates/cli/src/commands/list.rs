@@ -1,5 +1,7 @@
 //! `colibri list`: the documents in the index.
 
+use std::fmt::Write as _;
+
 use colibri_engine::index::{DocumentInfo, Filter};
 use serde_json::{Value, json};
 
@@ -23,15 +25,29 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     if screen.json {
         screen.json(&json!({"documents": documents.iter().map(as_json).collect::<Vec<_>>()}))?;
     } else {
-        let width = documents.iter().map(|document| document.num_pages.to_string().len()).max().unwrap_or(1);
+        let width = documents
+            .iter()
+            .map(|document| document.num_pages.to_string().len())
+            .max()
+            .unwrap_or(1);
         for document in &documents {
-            let pages = format!("{:>width$} {}", document.num_pages, if document.num_pages == 1 { "page " } else { "pages" });
+            let pages = format!(
+                "{:>width$} {}",
+                document.num_pages,
+                if document.num_pages == 1 {
+                    "page "
+                } else {
+                    "pages"
+                }
+            );
             let size = format!("{:>9}", text::bytes(document.record.size_bytes));
             let path = text::clean_line(&places::shown(&document.record.path)).into_owned();
             let mut line = format!("{pages}  {size}  {path}");
             for (key, value) in &document.record.metadata {
-                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                line += &format!("  {}", text::clean_line(&format!("{key}={value}")));
+                let value = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
+                let _ = write!(line, "  {}", text::clean_line(&format!("{key}={value}")));
             }
             screen.line(&line)?;
         }
@@ -39,7 +55,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             screen.error_line("", "no document");
         }
     }
-    Ok(if documents.is_empty() { Outcome::Incomplete } else { Outcome::Done })
+    Ok(if documents.is_empty() {
+        Outcome::Incomplete
+    } else {
+        Outcome::Done
+    })
 }
 
 /// A document as other programs read it.

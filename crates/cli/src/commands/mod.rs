@@ -31,7 +31,11 @@ use crate::{
 pub(crate) fn run(context: &Context, command: Command) -> Result<Outcome> {
     let writes_events = matches!(
         command,
-        Command::Index(_) | Command::Ask(_) | Command::Chat(_) | Command::Generate(_) | Command::Models(models::Args::Pull(_))
+        Command::Index(_)
+            | Command::Ask(_)
+            | Command::Chat(_)
+            | Command::Generate(_)
+            | Command::Models(models::Args::Pull(_))
     );
     let done = match command {
         Command::Index(args) => index::run(context, &args),
@@ -61,7 +65,11 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Outcome> {
 /// The event that ends a stream of events when it does not end well.
 fn write_failed(context: &Context, error: &Error) {
     if context.screen.json && !matches!(error, Error::Stdout(_)) {
-        let event = AnswerEvent::Failed { error: one_line(error), code: error.code(), hint: error.hint() };
+        let event = AnswerEvent::Failed {
+            error: one_line(error),
+            code: error.code(),
+            hint: error.hint(),
+        };
         drop(context.screen.json(&event));
     }
 }

@@ -32,7 +32,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     }
     let mut writer = Index::open_writer_as_it_is(context.index_dir()?)?;
     let documents = writer.index()?.list(&Filter::parse_all(&args.filter)?)?;
-    let known: Vec<String> = documents.into_iter().map(|document| document.record.path).collect();
+    let known: Vec<String> = documents
+        .into_iter()
+        .map(|document| document.record.path)
+        .collect();
     let mut missing = Vec::new();
     let chosen: Vec<String> = if args.paths.is_empty() {
         known
@@ -40,14 +43,20 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         let mut chosen = Vec::new();
         for path in &args.paths {
             let whole = places::absolute(path);
-            let below = known.iter().filter(|known| Path::new(known).starts_with(&whole));
+            let below = known
+                .iter()
+                .filter(|known| Path::new(known).starts_with(&whole));
             let before = chosen.len();
             for known in below {
                 if !chosen.contains(known) {
                     chosen.push(known.clone());
                 }
             }
-            if chosen.len() == before && !chosen.iter().any(|known| Path::new(known).starts_with(&whole)) {
+            if chosen.len() == before
+                && !chosen
+                    .iter()
+                    .any(|known| Path::new(known).starts_with(&whole))
+            {
                 missing.push(path.display().to_string());
             }
         }
@@ -61,14 +70,24 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         }))?;
     } else {
         for path in &chosen {
-            screen.line(&format!("removed {}", text::clean_line(&places::shown(path))))?;
+            screen.line(&format!(
+                "removed {}",
+                text::clean_line(&places::shown(path))
+            ))?;
         }
         for path in &missing {
-            screen.failure(&format!("{}: it is not in the index", text::clean_line(path)));
+            screen.failure(&format!(
+                "{}: it is not in the index",
+                text::clean_line(path)
+            ));
         }
         if chosen.is_empty() && missing.is_empty() {
             screen.error_line("", "no document");
         }
     }
-    Ok(if chosen.is_empty() || !missing.is_empty() { Outcome::Incomplete } else { Outcome::Done })
+    Ok(if chosen.is_empty() || !missing.is_empty() {
+        Outcome::Incomplete
+    } else {
+        Outcome::Done
+    })
 }

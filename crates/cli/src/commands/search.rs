@@ -1,6 +1,7 @@
 //! `colibri search`: the pages that fit a question.
 
 use std::{
+    fmt::Write as _,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -71,19 +72,34 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let index = context.index()?;
     let models = context.models()?;
     let progress = context.model_progress(false);
-    let searcher = Searcher::open(&index, &models, args.searching.mode(), &|event| progress.on_event(event))?;
+    let searcher = Searcher::open(&index, &models, args.searching.mode(), &|event| {
+        progress.on_event(event);
+    })?;
     context.screen.hide_bar();
-    let pages = Pages { context, args, filter: &filter, open: args.reading.open_options()? };
+    let pages = Pages {
+        context,
+        args,
+        filter: &filter,
+        open: args.reading.open_options()?,
+    };
     let (mut any, mut all_drawn) = (false, true);
     for (number, query) in queries.iter().enumerate() {
         let found = searcher.search(query, args.k as usize, pages.filter)?;
         any |= !found.hits.is_empty();
-        let prefix = if args.queries.is_some() { format!("q{:03}-", number + 1) } else { String::new() };
+        let prefix = if args.queries.is_some() {
+            format!("q{:03}-", number + 1)
+        } else {
+            String::new()
+        };
         let saved = pages.save(&found, &prefix)?;
         all_drawn &= saved.iter().all(|image| !matches!(image, Image::Missing));
         pages.show(&found, &saved)?;
     }
-    Ok(if any && all_drawn { Outcome::Done } else { Outcome::Incomplete })
+    Ok(if any && all_drawn {
+        Outcome::Done
+    } else {
+        Outcome::Incomplete
+    })
 }
 
 /// What became of the picture of a hit.
@@ -129,15 +145,27 @@ impl Pages<'_> {
 
     fn draw(&self, hit: &PageHit, dir: &Path, prefix: &str) -> Result<Image> {
         let hit = &hit.hit;
-        let image = match picture::page(Path::new(&hit.document), hit.page, SAVED_LONGEST_EDGE, &self.open) {
+        let image = match picture::page(
+            Path::new(&hit.document),
+            hit.page,
+            SAVED_LONGEST_EDGE,
+            &self.open,
+        ) {
             Ok(image) => image,
             Err(error) => {
                 let reason = colibri_engine::chain(&error);
-                self.context.screen.failure(&format!("to draw p.{}: {reason}", hit.page));
+                self.context
+                    .screen
+                    .failure(&format!("to draw p.{}: {reason}", hit.page));
                 return Ok(Image::Missing);
             }
         };
-        let path = dir.join(format!("{prefix}{:02}-{}-p{}.png", hit.rank, stem(&hit.document), hit.page));
+        let path = dir.join(format!(
+            "{prefix}{:02}-{}-p{}.png",
+            hit.rank,
+            stem(&hit.document),
+            hit.page
+        ));
         picture::save_png(&image, &path)?;
         Ok(Image::Saved(path))
     }
@@ -154,11 +182,20 @@ impl Pages<'_> {
             let place = text::clean_line(&places::shown(&hit.document)).into_owned();
             let place = screen.bold(&format!("{place} p.{}", hit.page));
             let mut entry = format!("{:>2}  {:.4}  {place}\n", hit.rank, hit.score);
-            for line in hit.text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                entry += &format!("    {}\n", screen.dim(line));
+            for line in hit
+                .text
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+            {
+                let _ = writeln!(entry, "    {}", screen.dim(line));
             }
             if let Image::Saved(path) = image {
-                entry += &format!("    saved as {}\n", text::clean_line(&path.display().to_string()));
+                let _ = writeln!(
+                    entry,
+                    "    saved as {}",
+                    text::clean_line(&path.display().to_string())
+                );
             }
             screen.print(&entry)?;
         }
@@ -180,10 +217,23 @@ fn with_images(found: &SearchResult, saved: &[Image]) -> Value {
 
 /// The name of a document as part of a file name: nothing that a shell or a file system takes otherwise.
 fn stem(document: &str) -> String {
-    let stem = Path::new(document).file_stem().unwrap_or_default().to_string_lossy();
-    let plain = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+    let stem = Path::new(document)
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let plain = |c: char| {
+        if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') {
+            c
+        } else {
+            '-'
+        }
+    };
     let plain: String = stem.chars().map(plain).take(60).collect();
-    if plain.trim_matches(['-', '.']).is_empty() { "page".to_owned() } else { plain }
+    if plain.trim_matches(['-', '.']).is_empty() {
+        "page".to_owned()
+    } else {
+        plain
+    }
 }
 
 fn view(path: &Path) -> Result<()> {
@@ -194,17 +244,26 @@ fn view(path: &Path) -> Result<()> {
         .stderr(std::process::Stdio::null())
         .spawn()
         .map(drop)
-        .map_err(|source| Error::Viewer { path: path.to_owned(), program: VIEWER, source })
+        .map_err(|source| Error::Viewer {
+            path: path.to_owned(),
+            program: VIEWER,
+            source,
+        })
 }
 
 fn read_queries(file: &Path) -> Result<Vec<String>> {
     let mut text = Vec::new();
     if file == Path::new("-") {
-        io::stdin().take(MAX_QUERIES_BYTES).read_to_end(&mut text).map_err(Error::Stdin)?;
+        io::stdin()
+            .take(MAX_QUERIES_BYTES)
+            .read_to_end(&mut text)
+            .map_err(Error::Stdin)?;
     } else {
         let doing = "read the queries";
-        let file = fs_err::File::open(file).map_err(Error::file(doing))?;
-        file.take(MAX_QUERIES_BYTES).read_to_end(&mut text).map_err(Error::file(doing))?;
+        let file = fs_err::File::open(file).map_err(Error::input(doing))?;
+        file.take(MAX_QUERIES_BYTES)
+            .read_to_end(&mut text)
+            .map_err(Error::input(doing))?;
     }
     parse_queries(&String::from_utf8_lossy(&text), file)
 }
@@ -213,7 +272,12 @@ fn read_queries(file: &Path) -> Result<Vec<String>> {
 /// lists of questions with answers have it.
 fn parse_queries(text: &str, file: &Path) -> Result<Vec<String>> {
     let mut queries = Vec::new();
-    for (number, line) in text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()) {
+    for (number, line) in text
+        .lines()
+        .map(str::trim)
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty())
+    {
         let fault = |reason: &str| Error::QueryLine {
             path: file.display().to_string(),
             line: number + 1,
@@ -223,12 +287,19 @@ fn parse_queries(text: &str, file: &Path) -> Result<Vec<String>> {
             queries.push(line.to_owned());
             continue;
         }
-        let object: Value = serde_json::from_str(line).map_err(|error| fault(&error.to_string()))?;
+        let object: Value =
+            serde_json::from_str(line).map_err(|error| fault(&error.to_string()))?;
         let query = object.get("query").or_else(|| object.get("question"));
-        let query = query.and_then(Value::as_str).ok_or_else(|| fault("it has no text under `query`"))?;
+        let query = query
+            .and_then(Value::as_str)
+            .ok_or_else(|| fault("it has no text under `query`"))?;
         queries.push(query.to_owned());
     }
-    if queries.is_empty() { Err(Error::NoQuery) } else { Ok(queries) }
+    if queries.is_empty() {
+        Err(Error::NoQuery)
+    } else {
+        Ok(queries)
+    }
 }
 
 #[cfg(test)]
@@ -239,10 +310,19 @@ mod tests {
     fn queries_are_lines_or_objects() {
         let file = Path::new("q.jsonl");
         let text = "Who signed?\n\n{\"query\": \"Total?\", \"id\": 3}\n{\"question\": \"When?\"}\n";
-        assert_eq!(parse_queries(text, file).unwrap(), ["Who signed?", "Total?", "When?"]);
+        assert_eq!(
+            parse_queries(text, file).unwrap(),
+            ["Who signed?", "Total?", "When?"]
+        );
         for (text, expected) in [
-            ("ok\n{\"query\": 5}", "line 2 of `q.jsonl` is not a query: it has no text under `query`"),
-            ("{", "line 1 of `q.jsonl` is not a query: EOF while parsing an object at line 1 column 1"),
+            (
+                "ok\n{\"query\": 5}",
+                "line 2 of `q.jsonl` is not a query: it has no text under `query`",
+            ),
+            (
+                "{",
+                "line 1 of `q.jsonl` is not a query: EOF while parsing an object at line 1 column 1",
+            ),
             ("\n", "no question was asked"),
         ] {
             assert_eq!(parse_queries(text, file).unwrap_err().to_string(), expected);

@@ -44,20 +44,38 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
         Some(name) => {
             let part = |value: &Option<String>| value.clone().unwrap_or_default();
             let revision: String = part(&settings.revision).chars().take(12).collect();
-            format!("{name} at {revision}, prompts {}, {}", part(&settings.prompt_version), part(&settings.precision))
+            format!(
+                "{name} at {revision}, prompts {}, {}",
+                part(&settings.prompt_version),
+                part(&settings.precision)
+            )
         }
     };
     let rows = match stats.dim {
-        Some(dim) => format!("{} of {dim} values, on {}", stats.rows, text::count(stats.pages_with_rows as usize, "page")),
+        Some(dim) => format!(
+            "{} of {dim} values, on {}",
+            stats.rows,
+            text::count(stats.pages_with_rows as usize, "page")
+        ),
         None => stats.rows.to_string(),
     };
     for (what, value) in [
         ("index", index.dir().display().to_string()),
         ("documents", stats.documents.to_string()),
-        ("pages", format!("{}, {} with text", stats.pages, stats.pages_with_text)),
+        (
+            "pages",
+            format!("{}, {} with text", stats.pages, stats.pages_with_text),
+        ),
         ("rows", rows),
         ("retriever", retriever),
-        ("size", format!("{}, {} a page", text::bytes(stats.total_bytes), text::bytes(stats.bytes_per_page as u64))),
+        (
+            "size",
+            format!(
+                "{}, {} a page",
+                text::bytes(stats.total_bytes),
+                text::bytes(stats.bytes_per_page as u64)
+            ),
+        ),
         ("reclaimable", text::bytes(stats.dead_bytes)),
         ("peak memory", text::bytes(peak)),
     ] {

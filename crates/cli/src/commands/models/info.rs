@@ -10,12 +10,12 @@ use colibri_engine::{
     registry::{self, Kind},
     vlm::idefics3::Config,
 };
-use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
 use serde_json::json;
 
 use crate::{
     Outcome,
-    context::Context,
+    context::{Context, hub_config},
     error::{Error, Result},
     text,
 };
@@ -37,20 +37,27 @@ pub(crate) struct Args {
 /// When there is no such model here, or its files are damaged.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let screen = &context.screen;
-    let hub = Hub::new(context.hub_config()?);
+    let hub = Hub::new(hub_config()?);
     let folder = find(&hub, &args.model)?;
     let kind = registry::inspect(&folder).map_err(colibri_engine::Error::from)?;
     let (word, base) = match &kind {
         Kind::Generator => ("generator", None),
         Kind::Retriever => ("retriever", None),
         Kind::Adapter { base, revision } => {
-            let revision = revision.as_ref().map(|revision| format!("@{revision}")).unwrap_or_default();
+            let revision = revision
+                .as_ref()
+                .map(|revision| format!("@{revision}"))
+                .unwrap_or_default();
             ("adapter of a retriever", Some(format!("{base}{revision}")))
         }
     };
     let base_folder = base.as_deref().and_then(|base| {
         let beside = folder.join(base);
-        if beside.is_dir() { Some(beside) } else { find(&hub, base).ok() }
+        if beside.is_dir() {
+            Some(beside)
+        } else {
+            find(&hub, base).ok()
+        }
     });
     let (parameters, bytes) = weights(&folder)?;
     let config_folder = base_folder.as_ref().unwrap_or(&folder);
@@ -66,12 +73,22 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         }))?;
         return Ok(Outcome::Done);
     }
-    let mut lines = vec![("folder", folder.display().to_string()), ("kind", word.to_owned())];
+    let mut lines = vec![
+        ("folder", folder.display().to_string()),
+        ("kind", word.to_owned()),
+    ];
     if let Some(base) = base {
-        let here = if base_folder.is_some() { "present" } else { "absent" };
+        let here = if base_folder.is_some() {
+            "present"
+        } else {
+            "absent"
+        };
         lines.push(("base", format!("{base} ({here})")));
     }
-    lines.push(("weights", format!("{} parameters, {}", grouped(parameters), text::bytes(bytes))));
+    lines.push((
+        "weights",
+        format!("{} parameters, {}", grouped(parameters), text::bytes(bytes)),
+    ));
     if let Some(config) = &config {
         let (vision, words) = (&config.vision_config, &config.text_config);
         lines.push((
@@ -121,9 +138,15 @@ fn find(hub: &Hub, name: &str) -> Result<PathBuf> {
     if folder.is_dir() {
         return Ok(folder);
     }
-    let cached = name.parse::<ModelName>().ok().and_then(|name| hub.cached(&name, None));
+    let cached = name
+        .parse::<ModelName>()
+        .ok()
+        .and_then(|name| hub.cached(&name, None));
     let cache = hub.config().cache_dir.clone();
-    cached.map(|snapshot| snapshot.dir).ok_or(Error::NotCached { name: name.to_owned(), cache })
+    cached.map(|snapshot| snapshot.dir).ok_or(Error::NotCached {
+        name: name.to_owned(),
+        cache,
+    })
 }
 
 /// Parameters and bytes of the weight files of a folder, from their headers.
@@ -146,17 +169,37 @@ fn weight_file(path: &Path) -> Result<(u64, u64)> {
     let mut file = fs_err::File::open(path).map_err(Error::file(doing))?;
     let length = file.metadata().map_err(Error::file(doing))?.len();
     let mut head = Vec::new();
-    file.by_ref().take(8).read_to_end(&mut head).map_err(Error::file(doing))?;
-    let fault = |reason: String| Error::WeightHeader { path: path.to_owned(), reason };
-    let size: [u8; 8] = head.as_slice().try_into().map_err(|_| fault("it is too short".to_owned()))?;
+    file.by_ref()
+        .take(8)
+        .read_to_end(&mut head)
+        .map_err(Error::file(doing))?;
+    let fault = |reason: String| Error::WeightHeader {
+        path: path.to_owned(),
+        reason,
+    };
+    let size: [u8; 8] = head
+        .as_slice()
+        .try_into()
+        .map_err(|_| fault("it is too short".to_owned()))?;
     let header = u64::from_le_bytes(size);
     if header > MAX_HEADER_BYTES || header > length - 8 {
-        return Err(fault(format!("it claims a header of {header} bytes in a file of {length}")));
+        return Err(fault(format!(
+            "it claims a header of {header} bytes in a file of {length}"
+        )));
     }
-    file.take(header).read_to_end(&mut head).map_err(Error::file(doing))?;
-    let (_, metadata) = SafeTensors::read_metadata(&head).map_err(|error| fault(error.to_string()))?;
+    head.clear();
+    file.take(header)
+        .read_to_end(&mut head)
+        .map_err(Error::file(doing))?;
+    let metadata: Metadata =
+        serde_json::from_slice(&head).map_err(|error| fault(error.to_string()))?;
     let parameters = metadata.tensors().values().fold(0_u64, |sum, tensor| {
-        sum.saturating_add(tensor.shape.iter().fold(1_u64, |product, &side| product.saturating_mul(side as u64)))
+        sum.saturating_add(
+            tensor
+                .shape
+                .iter()
+                .fold(1_u64, |product, &side| product.saturating_mul(side as u64)),
+        )
     });
     Ok((parameters, length))
 }
@@ -166,7 +209,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(' ');
         }
         out.push(digit);
@@ -180,7 +223,12 @@ mod tests {
 
     #[test]
     fn digits_stand_in_threes() {
-        let cases = [(0, "0"), (999, "999"), (1000, "1 000"), (12_345_678, "12 345 678")];
+        let cases = [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1 000"),
+            (12_345_678, "12 345 678"),
+        ];
         for (number, expected) in cases {
             assert_eq!(grouped(number), expected);
         }

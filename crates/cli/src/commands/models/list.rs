@@ -3,7 +3,12 @@
 use colibri_engine::hub::{CachedModel, Hub};
 use serde_json::json;
 
-use crate::{Outcome, context::Context, error::Result, text};
+use crate::{
+    Outcome,
+    context::{Context, hub_config},
+    error::Result,
+    text,
+};
 
 /// Runs the command.
 ///
@@ -11,7 +16,7 @@ use crate::{Outcome, context::Context, error::Result, text};
 /// When the cache cannot be read.
 pub(super) fn run(context: &Context) -> Result<Outcome> {
     let screen = &context.screen;
-    let hub = Hub::new(context.hub_config()?);
+    let hub = Hub::new(hub_config()?);
     let models = hub.list_cached()?;
     let cache = &hub.config().cache_dir;
     if screen.json {
@@ -25,7 +30,8 @@ pub(super) fn run(context: &Context) -> Result<Outcome> {
                 let commit: String = revision.commit.chars().take(12).collect();
                 let references = text::clean_line(&revision.references.join(", ")).into_owned();
                 let files = text::count(revision.files, "file");
-                screen.print(&screen.dim(&format!("           {commit}  {files}  {references}")))?;
+                screen
+                    .print(&screen.dim(&format!("           {commit}  {files}  {references}")))?;
                 screen.print("\n")?;
             }
         }
@@ -33,7 +39,11 @@ pub(super) fn run(context: &Context) -> Result<Outcome> {
             screen.error_line("", &format!("no model in {}", cache.display()));
         }
     }
-    Ok(if models.is_empty() { Outcome::Incomplete } else { Outcome::Done })
+    Ok(if models.is_empty() {
+        Outcome::Incomplete
+    } else {
+        Outcome::Done
+    })
 }
 
 fn as_json(model: &CachedModel) -> serde_json::Value {

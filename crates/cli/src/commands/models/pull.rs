@@ -21,8 +21,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let models = context.models()?;
     let progress = context.model_progress(true);
     for name in &args.names {
-        let Located { name, revision, checkpoint } =
-            models.locate(name, DEFAULT_RETRIEVER, &|event| progress.on_event(event))?;
+        let Located {
+            name,
+            revision,
+            checkpoint,
+        } = models.locate(name, DEFAULT_RETRIEVER, &|event| progress.on_event(event))?;
         context.screen.hide_bar();
         if context.screen.json {
             context.screen.json(&json!({
@@ -30,7 +33,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             }))?;
         } else {
             let folder = checkpoint.folder.display().to_string();
-            context.screen.line(&format!("{} {}", text::clean_line(&name), text::clean_line(&folder)))?;
+            context.screen.line(&format!(
+                "{} {}",
+                text::clean_line(&name),
+                text::clean_line(&folder)
+            ))?;
         }
     }
     Ok(Outcome::Done)

@@ -1,0 +1,520 @@
+//! Every command that runs a model, over checkpoints of noise: paths, formats and promises.
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+use crate::support::{Home, snapshot};
+
+/// A page of few tiles costs little even here.
+const SMALL: [&str; 4] = ["--precision", "f32", "--detail", "2"];
+
+fn run(home: &Home, arguments: &[&str]) -> crate::support::Said {
+    home.run([arguments, &SMALL].concat())
+}
+
+fn names(events: &[Value]) -> Vec<&str> {
+    events
+        .iter()
+        .map(|event| event["event"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn index_and_search_by_looking() {
+    let home = Home::new();
+    let retriever = home.retriever();
+    let done = run(
+        &home,
+        &["index", "documents", "--retriever", &retriever, "--json"],
+    )
+    .exits(0)
+    .last();
+    assert_eq!(done["pages"], 8);
+    let stats = run(&home, &["stats", "--json"]).exits(0).last();
+    assert_eq!(
+        (&stats["pages_with_rows"], &stats["dim"]),
+        (&8.into(), &128.into())
+    );
+    assert!(stats["rows"].as_u64().unwrap() > 8 * 16);
+
+    for mode in ["visual", "hybrid"] {
+        // The index remembers its retriever.
+        let found = run(
+            &home,
+            &["search", "invoice", "--mode", mode, "-k", "8", "--json"],
+        )
+        .exits(0)
+        .last();
+        assert_eq!(found["mode"], mode);
+        let hits = found["hits"].as_array().unwrap();
+        assert_eq!(hits.len(), 8);
+        for hit in hits {
+            assert!(hit["visual"].is_number(), "{hit}");
+            for region in hit["regions"].as_array().unwrap() {
+                let bounds: Vec<f64> = region["box"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|edge| edge.as_f64().unwrap())
+                    .collect();
+                assert!(
+                    bounds.len() == 4 && bounds[0] < bounds[2] && bounds[1] < bounds[3],
+                    "{region}"
+                );
+                assert!(
+                    bounds.iter().all(|edge| (0.0..=1.0).contains(edge)),
+                    "{region}"
+                );
+            }
+        }
+    }
+    // A picture has no text, and is found all the same.
+    let found = run(
+        &home,
+        &[
+            "search", "x", "--mode", "visual", "--where", "kind=PNG", "--json",
+        ],
+    )
+    .exits(0)
+    .last();
+    assert_eq!(found["hits"].as_array().unwrap().len(), 1);
+    // A second run looks at nothing again.
+    let lines = run(&home, &["index", "documents", "--json"])
+        .exits(0)
+        .json();
+    assert!(
+        lines[..5].iter().all(|line| line["status"] == "unchanged"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn another_retriever_is_refused_with_the_remedy() {
+    let home = Home::new();
+    let retriever = home.retriever();
+    run(
+        &home,
+        &[
+            "index",
+            "documents/chart.png",
+            "--retriever",
+            &retriever,
+            "-q",
+        ],
+    )
+    .exits(0);
+    let said = home.run(["search", "x", "--precision", "bf16", "--detail", "2"]);
+    snapshot!(said, @r"
+    exit code 2
+    ----- err -----
+    error: the index in `[home]/.local/share/colibri/index` was made with precision `f32`, not `bf16`
+
+    hint: use precision `f32`, choose another folder with --index, or remove this index and build it again
+    ");
+    let said = home.run(["index", "documents/chart.png", "--retriever", "none"]);
+    snapshot!(said, @r"
+    exit code 2
+    ----- err -----
+    error: the index in `[home]/.local/share/colibri/index` was made with retriever `[home]/retriever`, not `none`
+
+    hint: use retriever `[home]/retriever`, choose another folder with --index, or remove this index and build it again
+    ");
+    let other = home.path("other");
+    fs_err::create_dir(&other).unwrap();
+    for entry in fs_err::read_dir(home.path(&retriever)).unwrap() {
+        let from = entry.unwrap().path();
+        fs_err::copy(&from, other.join(from.file_name().unwrap())).unwrap();
+    }
+    snapshot!(run(&home, &["index", "documents/chart.png", "--retriever", "other"]), @r"
+    exit code 2
+    ----- err -----
+    error: the index in `[home]/.local/share/colibri/index` was made with retriever `[home]/retriever`, not `[home]/other`
+
+    hint: use retriever `[home]/retriever`, choose another folder with --index, or remove this index and build it again
+    ");
+    // By text nothing has to fit.
+    home.run(["search", "x", "--mode", "text"]).exits(1);
+}
+
+#[test]
+fn a_text_index_takes_on_a_retriever() {
+    let home = Home::indexed();
+    let retriever = home.retriever();
+    run(
+        &home,
+        &["index", "documents", "--retriever", &retriever, "-q"],
+    )
+    .exits(0);
+    assert_eq!(
+        run(&home, &["stats", "--json"]).exits(0).last()["pages_with_rows"],
+        8
+    );
+}
+
+#[test]
+fn ask_streams_what_the_generator_writes() {
+    let home = Home::new();
+    let (retriever, generator) = (home.retriever(), home.generator());
+    let arguments = [
+        "ask",
+        "Who signed?",
+        "documents",
+        "--retriever",
+        &retriever,
+        "--generator",
+        &generator,
+        "--max-tokens",
+        "6",
+        "-k",
+        "2",
+        "--instructions",
+        "Be brief.",
+        "--with-text",
+        "--json",
+    ];
+    let said = run(&home, &arguments).exits(0);
+    let events = said.json();
+    let done = events.last().unwrap();
+    assert_eq!(done["event"], "done");
+    assert_eq!(done["new_tokens"], 6);
+    assert!(done["prompt_tokens"].as_u64().unwrap() > 100);
+    assert_eq!(done["stop"], "length");
+    assert_eq!(done["generator"], "[home]/generator");
+    assert!(done["citations"][0]["page"].is_u64());
+    for part in ["retrieve", "prepare", "first_token", "total"] {
+        assert!(done["timings_ms"][part].as_f64().unwrap() > 0.0, "{part}");
+    }
+    assert!(done["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+    let text: String = events
+        .iter()
+        .filter(|event| event["event"] == "token")
+        .map(|event| event["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(text.trim(), done["answer"].as_str().unwrap());
+    let evidence = events
+        .iter()
+        .find(|event| event["event"] == "evidence")
+        .unwrap();
+    assert_eq!(evidence["pages"].as_array().unwrap().len(), 2);
+    // Greedy decoding says the same again; a seed draws the same again.
+    let drawn = |seed: &str| {
+        let more = ["--temperature", "2", "--seed", seed];
+        run(&home, &[&arguments[..], &more].concat())
+            .exits(0)
+            .last()["answer"]
+            .clone()
+    };
+    assert_eq!(
+        run(&home, &arguments).exits(0).last()["answer"],
+        done["answer"]
+    );
+    assert_eq!(drawn("5"), drawn("5"));
+    assert_ne!(drawn("5"), drawn("6"));
+}
+
+#[test]
+fn ask_for_people_ends_with_citations() {
+    let home = Home::indexed();
+    let generator = home.generator();
+    let said = run(
+        &home,
+        &[
+            "ask",
+            "invoice number",
+            "--generator",
+            &generator,
+            "--max-tokens",
+            "4",
+            "-k",
+            "1",
+        ],
+    )
+    .exits(0);
+    assert!(
+        said.stdout.ends_with("\n[invoice.pdf p.1]\n"),
+        "{:?}",
+        said.stdout
+    );
+    assert_eq!(said.stderr, "");
+}
+
+#[test]
+fn generate_looks_at_pictures_or_at_none() {
+    let home = Home::new();
+    let generator = home.generator();
+    let generate = |more: &[&str]| {
+        run(
+            &home,
+            &[
+                &["generate", "--generator", &generator, "--max-tokens", "5"],
+                more,
+            ]
+            .concat(),
+        )
+    };
+    let chart = "documents/chart.png";
+    let events = generate(&["Compare.", "--image", chart, "--image", chart, "--json"])
+        .exits(0)
+        .json();
+    let two = events.last().unwrap();
+    assert_eq!(
+        (&two["event"], &two["new_tokens"]),
+        (&"done".into(), &5.into())
+    );
+    assert!(names(&events).contains(&"token"));
+    let one = generate(&["Compare.", "--image", chart, "--json"])
+        .exits(0)
+        .last();
+    let none = generate(&["Compare.", "--json"]).exits(0).last();
+    let tokens = |done: &Value| done["prompt_tokens"].as_u64().unwrap();
+    assert!(tokens(&none) < tokens(&one) && tokens(&one) < tokens(two));
+    let plain = generate(&["Compare."]).exits(0);
+    assert_eq!(plain.stdout.trim(), none["text"].as_str().unwrap());
+    let piped = home.run_with(
+        [
+            &[
+                "generate",
+                "-",
+                "--generator",
+                &generator,
+                "--max-tokens",
+                "5",
+            ][..],
+            &SMALL,
+        ]
+        .concat(),
+        "Compare.",
+        &[],
+    );
+    assert_eq!(piped.exits(0).stdout, plain.stdout);
+    snapshot!(generate(&["Look.", "--image", "nowhere.png"]), @r"
+    exit code 1
+    ----- err -----
+    error: cannot use `nowhere.png`
+      because: failed to query resolved metadata `nowhere.png`: No such file or directory (os error 2)
+    ");
+    snapshot!(generate(&["Look.", "--image", "documents/report.pdf"]), @r"
+    exit code 1
+    ----- err -----
+    error: cannot read the picture `documents/report.pdf`: not a picture (PNG, JPEG, WebP, TIFF, GIF, BMP) by its first bytes
+    ");
+}
+
+#[test]
+fn embed_writes_rows() {
+    let home = Home::new();
+    let retriever = home.retriever();
+    let embed = |more: &[&str]| {
+        run(
+            &home,
+            &[&["embed", "--retriever", &retriever], more].concat(),
+        )
+    };
+    embed(&["--pages", "documents/report.pdf", "-o", "pages.safetensors"]).exits(0);
+    let bytes = fs_err::read(home.path("pages.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut found: Vec<_> = file.names().into_iter().map(str::to_owned).collect();
+    found.sort();
+    assert_eq!(found, ["page-1", "page-2"]);
+    let page = file.tensor("page-1").unwrap();
+    assert_eq!(page.dtype(), safetensors::Dtype::F32);
+    let (rows, dim) = (page.shape()[0], page.shape()[1]);
+    assert!(rows > 16 && dim == 128);
+    for row in page.data().chunks_exact(4 * dim) {
+        let squares: f32 = row
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()).powi(2))
+            .sum();
+        assert!((squares - 1.0).abs() < 1e-4, "{squares}");
+    }
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    assert_eq!(metadata.metadata().as_ref().unwrap()["precision"], "f32");
+
+    let said = embed(&[
+        "--query",
+        "Who?",
+        "--query",
+        "When?",
+        "-o",
+        "queries.safetensors",
+        "--json",
+    ])
+    .exits(0);
+    assert_eq!(said.last()["tensors"][1]["name"], "query-2");
+    // One query as numpy reads it, with the same numbers.
+    embed(&["--query", "Who?", "-o", "query.npy"]).exits(0);
+    let npy = fs_err::read(home.path("query.npy")).unwrap();
+    assert!(npy.starts_with(b"\x93NUMPY\x01\x00"));
+    let start = 10 + usize::from(u16::from_le_bytes([npy[8], npy[9]]));
+    let bytes = fs_err::read(home.path("queries.safetensors")).unwrap();
+    assert_eq!(
+        &npy[start..],
+        SafeTensors::deserialize(&bytes)
+            .unwrap()
+            .tensor("query-1")
+            .unwrap()
+            .data()
+    );
+
+    embed(&[
+        "--image",
+        "documents/chart.png",
+        "--image",
+        "documents/chart.png",
+        "-o",
+        "images.safetensors",
+    ])
+    .exits(0);
+    snapshot!(embed(&["--pages", "documents/report.pdf", "-o", "pages.npy"]), @r"
+    exit code 1
+    ----- err -----
+    error: `pages.npy` can hold the rows of one page or query, not of 2
+
+    hint: name a `.safetensors` file, which holds many
+    ");
+    snapshot!(embed(&["--query", "x", "-o", "rows.txt"]), @r"
+    exit code 1
+    ----- err -----
+    error: `rows.txt` ends neither in `.safetensors` nor in `.npy`
+
+    hint: name a file such as `rows.safetensors` or `rows.npy`
+    ");
+    snapshot!(embed(&["-o", "rows.npy"]), @r"
+    exit code 1
+    ----- err -----
+    error: the following required arguments were not provided:
+      <--image <FILE>|--pages <DOCUMENT>|--query <TEXT>>
+
+    Usage: colibri embed --output <FILE> --retriever <MODEL> --precision <auto|f32|bf16|int8> --detail <N> <--image <FILE>|--pages <DOCUMENT>|--query <TEXT>>
+
+    For more information, try '--help'.
+    ");
+    snapshot!(home.run(["embed", "--query", "x", "-o", "x.npy"]), @r"
+    exit code 2
+    ----- err -----
+    error: searching by what pages look like needs a retriever, and none is available: `vidore/colSmol-256M` at revision `main` is not in the cache `[home]/.cache/huggingface/hub` and HF_HUB_OFFLINE is set
+
+    hint: run `colibri models pull vidore/colSmol-256M` where there is a network, or name a folder with `--retriever`; `--mode text` needs none
+    ");
+    assert!(!home.path("pages.npy").exists());
+}
+
+#[test]
+fn chat_reads_turns_from_a_pipe() {
+    let home = Home::indexed();
+    let generator = home.generator();
+    let options = [
+        &[
+            "chat",
+            "--generator",
+            &generator,
+            "--max-tokens",
+            "4",
+            "--json",
+        ][..],
+        &SMALL,
+    ]
+    .concat();
+    let input = "What is the invoice number?\n\nAnd the total?\n/clear\nWho is the managing director?\n/quit\nnot read\n";
+    let events = home.run_with(&options, input, &[]).exits(0).json();
+    let done: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["event"] == "done")
+        .collect();
+    assert_eq!(done.len(), 3);
+    assert!(done.iter().all(|done| done["new_tokens"] == 4), "{done:?}");
+    // The second turn carries the first, the third, after /clear, nothing.
+    let tokens = |at: usize| done[at]["prompt_tokens"].as_u64().unwrap();
+    assert!(tokens(1) > tokens(2), "{} {}", tokens(1), tokens(2));
+
+    let picture = [&options[..], &["--image", "documents/chart.png"]].concat();
+    let events = home
+        .run_with(
+            &picture,
+            "What is this?\n/image documents/chart.png\nAnd this?\n",
+            &[],
+        )
+        .exits(0)
+        .json();
+    let done: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["event"] == "done")
+        .collect();
+    assert_eq!(done.len(), 2);
+    assert!(done[1]["prompt_tokens"].as_u64() > done[0]["prompt_tokens"].as_u64());
+    // No prompt is written where nobody types, and what fails does not end the talk.
+    let said = home
+        .run_with(
+            ["chat", "--generator", &generator, "--max-tokens", "2"],
+            "/image nowhere.png\n/jump\nHello?\n",
+            &[],
+        )
+        .exits(1);
+    assert!(
+        !said.stderr.contains("> ")
+            && said.stderr.contains("nowhere.png")
+            && said.stderr.contains("`/jump` is no command"),
+        "{}",
+        said.stderr
+    );
+    assert!(!said.stdout.is_empty());
+}
+
+#[test]
+fn chat_quotes_without_a_generator() {
+    let home = Home::indexed();
+    let said = home
+        .run_with(
+            ["chat", "--generator", "none"],
+            "Who presented the winter timetable?\n",
+            &[],
+        )
+        .exits(0);
+    assert!(
+        said.stdout.contains("Tomas Berglund") && said.stdout.contains("[slides.pdf p.1]"),
+        "{}",
+        said.stdout
+    );
+}
+
+#[test]
+fn info_tells_shapes() {
+    let home = Home::empty();
+    let retriever = home.retriever();
+    snapshot!(home.run(["models", "info", &retriever]), @r"
+    exit code 0
+    ----- out -----
+    folder   retriever
+    kind     retriever
+    weights  127 120 parameters, [size]
+    vision   2 layers of 32 with 2 heads, tiles of 64 pixels, patches of 8, 16 tokens a tile
+    text     2 layers of 48 with 3 heads (1 for keys), vocabulary of 1024, 8192 positions
+    ");
+    let info = home
+        .run(["models", "info", &retriever, "--json"])
+        .exits(0)
+        .last();
+    assert_eq!(
+        (&info["kind"], &info["shapes"]["text"]["vocabulary"]),
+        (&"retriever".into(), &1024.into())
+    );
+    fs_err::write(home.path("retriever/model.safetensors"), [255; 8]).unwrap();
+    home.run(["models", "info", &retriever]).exits(2);
+}
+
+#[test]
+fn the_wrong_kind_of_checkpoint_is_named() {
+    let home = Home::new();
+    let (retriever, generator) = (home.retriever(), home.generator());
+    let said = home.run(["index", "documents", "--retriever", &generator]);
+    snapshot!(said, @r"
+    exit code 2
+    ----- err -----
+    error: `[home]/generator` holds a generator, not a retriever (ColIdefics3 has `linear.weight`)
+    ");
+    snapshot!(home.run(["generate", "Hello", "--generator", &retriever]), @r"
+    exit code 2
+    ----- err -----
+    error: `[home]/retriever` holds a retriever without an output head, not a generator
+    ");
+}
