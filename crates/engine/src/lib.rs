@@ -16,9 +16,10 @@ pub mod on_the_fly;
 pub mod picture;
 mod regions;
 pub mod retrieve;
+pub mod threads;
 
 pub use colibri_document as document;
 pub use colibri_index as index;
-pub use colibri_models::{generate, processor};
+pub use colibri_models::{generate, processor, registry, vlm};
 pub use error::{Error, Result, chain};
 pub use geometry::Region;

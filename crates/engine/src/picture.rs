@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use colibri_document::{Document, Limits, OpenOptions, RenderSize, image_file::decode_image};
-use image::RgbImage;
+pub use image::RgbImage;
 
 use crate::{Error, Result};
 

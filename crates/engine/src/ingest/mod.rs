@@ -233,12 +233,14 @@ fn write(
                 });
             }
             Ready::Other(FromSource::Moved { from, record }) => {
+                let status = status_at(writer, &from, &record.path)?;
                 writer.update_document(&from, &record)?;
-                report_known(writer, &record.path, summary, on_event)?;
+                report_known(writer, &record.path, status, summary, on_event)?;
             }
             Ready::Other(FromSource::Copied { from, record }) => {
+                let status = status_at(writer, &from, &record.path)?;
                 writer.copy_document(&from, &record)?;
-                report_known(writer, &record.path, summary, on_event)?;
+                report_known(writer, &record.path, status, summary, on_event)?;
             }
             Ready::Other(FromSource::Failed { path, reason }) => {
                 summary.failed += 1;
@@ -252,9 +254,20 @@ fn write(
     Ok(())
 }
 
+/// What known content from `from` is at `path`: another document may have been there.
+fn status_at(writer: &Writer, from: &str, path: &str) -> Result<DocumentStatus> {
+    let replaces = from != path && writer.lookup_path(path)?.is_some();
+    Ok(if replaces {
+        DocumentStatus::Replaced
+    } else {
+        DocumentStatus::Indexed
+    })
+}
+
 fn report_known(
     writer: &Writer,
     path: &str,
+    status: DocumentStatus,
     summary: &mut Summary,
     on_event: &mut dyn FnMut(IndexEvent),
 ) -> Result<()> {
@@ -262,7 +275,6 @@ fn report_known(
         .lookup_path(path)?
         .map_or(0, |document| document.num_pages as usize);
     summary.count(pages, false);
-    let status = DocumentStatus::Indexed;
     on_event(IndexEvent::Document {
         path: path.to_owned(),
         status,
