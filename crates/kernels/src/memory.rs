@@ -10,8 +10,6 @@
 
 use std::cell::RefCell;
 
-use crate::rows::Rows;
-
 /// Words in a cache line.
 pub(crate) const LINE: usize = 16;
 
@@ -87,20 +85,18 @@ pub(crate) fn with_scratch<R>(words: usize, work: impl FnOnce(&mut [u32]) -> R) 
     result
 }
 
-/// Asks for every row to be brought into the cache.
+/// Asks for `len` values from `from` on, which may be any address, to be brought into the cache.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn prefetch(rows: Rows<'_>) {
+pub(crate) fn prefetch(from: *const f32, len: usize) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    for row in 0..rows.num_rows() {
-        for line in rows.row(row).chunks(LINE) {
-            // SAFETY: a prefetch changes nothing, and the address is that of a value.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-        }
+    for at in (0..len).step_by(LINE) {
+        // SAFETY: a prefetch reads nothing; of an address that cannot be read it does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(at).cast()) };
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn prefetch(_: Rows<'_>) {}
+pub(crate) fn prefetch(_: *const f32, _: usize) {}
 
 #[cfg(test)]
 mod tests {

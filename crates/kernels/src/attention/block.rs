@@ -46,6 +46,7 @@ impl Block<'_> {
     /// Computes the whole block.
     pub(super) fn run(&self) {
         let (plan, rows) = (self.plan, self.rows.len());
+        self.fetch_ahead();
         let query_words = rows * plan.query_stride();
         let score_words = rows * plan.score_stride();
         with_scratch(
@@ -66,6 +67,29 @@ impl Block<'_> {
                 }
             },
         );
+    }
+
+    /// Asks for the output of this block and the queries of the next. Each row of either is on a page of its own in
+    /// the usual layouts, so that they would be waited for one after another.
+    fn fetch_ahead(&self) {
+        let (plan, group) = (self.plan, self.plan.group());
+        let (start, len) = (
+            self.head * group * plan.shape.head_dim,
+            group * plan.shape.head_dim,
+        );
+        for row in self.rows.start / group..self.rows.end.div_ceil(group) {
+            let out_row = self.sequence.index * plan.n_q + row;
+            prefetch(
+                plan.out
+                    .get()
+                    .wrapping_add(out_row * plan.out_stride + start),
+                len,
+            );
+        }
+        let next = self.rows.end / group..(self.rows.end + self.rows.len()) / group;
+        for row in next.start..next.end.min(plan.n_q) {
+            prefetch(self.sequence.q.row(row)[start..].as_ptr(), len);
+        }
     }
 
     /// Copies the query rows, times the scale, as exponents of two.
@@ -106,7 +130,10 @@ impl Block<'_> {
                     Packed::AsNeeded => {
                         if panel + 1 < panels.end.min(seen) {
                             let next = self.sequence.k.slice(plan.key_panel(panel + 1).0);
-                            prefetch(plan.head_of(next, self.head));
+                            let next = plan.head_of(next, self.head);
+                            for row in 0..next.num_rows() {
+                                prefetch(next.row(row).as_ptr(), next.num_cols());
+                            }
                         }
                         let steps = &mut scratch[..width * words];
                         plan.pack_keys(self.sequence.k, self.head, panel, steps);

@@ -13,7 +13,7 @@ use crate::gemm::{PackedMatrix, Precision, Product};
 use crate::memory::{LINE, with_scratch};
 use crate::micro::{Finish, Tile};
 use crate::parallel::{self, SharedMut};
-use crate::rows::Rows;
+use crate::rows::{Rows, RowsMut};
 use crate::simd::{Kernels, MAX_PANEL_WIDTH, MAX_TILE_ROWS};
 
 /// Steps of the shared dimension in a block: 1024 steps of a 64-wide panel are 256 KiB.
@@ -88,7 +88,7 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
     if row_blocks.len() >= wanted {
         parallel::for_each(row_blocks.len(), nanos, |job| {
             let rows = row_blocks[job].clone();
-            with_operands(kernels, x.slice(rows.clone()), &tasks, |operands| {
+            with_operands(kernels, x.slice(rows.clone()), &tasks, 0, |operands| {
                 for (task, operand) in tasks.iter().zip(operands) {
                     let panels = 0..task.weights.num_panels(kernels);
                     multiply(kernels, task, *operand, rows.clone(), panels);
@@ -112,7 +112,8 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
             }
         }
     }
-    with_operands(kernels, x, &tasks, |operands| {
+    let narrow_nanos = (num_rows * x.num_cols()) as u64 / 6;
+    with_operands(kernels, x, &tasks, narrow_nanos, |operands| {
         let operands: Vec<_> = operands
             .iter()
             .map(|operand| {
@@ -165,11 +166,13 @@ pub(crate) fn split(count: usize, parts: usize) -> impl Iterator<Item = Range<us
     })
 }
 
-/// Narrows `x` to every precision the tasks want and hands over one operand for each task.
+/// Narrows `x` to every precision the tasks want and hands over one operand for each task. `nanos` is the time
+/// this takes if it is to be spread over the threads, zero inside a job.
 fn with_operands<R>(
     kernels: &Kernels,
     x: Rows<'_>,
     tasks: &[Task<'_>],
+    nanos: u64,
     work: impl FnOnce(&[Operand<'_>]) -> R,
 ) -> R {
     let wants = |precision| {
@@ -204,25 +207,15 @@ fn with_operands<R>(
             let (brains, scratch) = scratch.split_at_mut(size_of(Precision::Bf16));
             let (bytes, scales) = scratch.split_at_mut(size_of(Precision::Int8));
             let scales: &mut [f32] = bytemuck::cast_slice_mut(scales);
-            if !brains.is_empty() {
-                let words = Precision::Bf16.words(x.num_cols());
-                for (row, out) in brains
-                    .chunks_exact_mut(stride_of(Precision::Bf16))
-                    .enumerate()
-                {
-                    (kernels.narrow_bf16)(x.row(row), &mut out[..words]);
-                }
-            }
-            if bytes.is_empty() {
-                scales.fill(f32::NAN);
-            } else {
-                let words = Precision::Int8.words(x.num_cols());
-                let rows = bytes.chunks_exact_mut(stride_of(Precision::Int8));
-                for (row, out) in rows.enumerate() {
-                    let out = &mut out[..words];
-                    scales[row] = (kernels.narrow_bytes)(x.row(row), kernels.byte_offset, out);
-                }
-            }
+            narrow(kernels, x, brains, stride_of(Precision::Bf16), None, nanos);
+            narrow(
+                kernels,
+                x,
+                bytes,
+                stride_of(Precision::Int8),
+                Some(&mut *scales),
+                nanos,
+            );
             let operands: Vec<_> = tasks
                 .iter()
                 .map(|task| match task.weights.precision() {
@@ -246,6 +239,39 @@ fn with_operands<R>(
             work(&operands)
         },
     )
+}
+
+/// Rounds every row of `x` to bytes, with a scale for each, or without scales to bfloat16. Does nothing for an
+/// empty buffer.
+fn narrow(
+    kernels: &Kernels,
+    x: Rows<'_>,
+    out: &mut [u32],
+    stride: usize,
+    scales: Option<&mut [f32]>,
+    nanos: u64,
+) {
+    if out.is_empty() {
+        return;
+    }
+    let precision = if scales.is_some() {
+        Precision::Int8
+    } else {
+        Precision::Bf16
+    };
+    let words = precision.words(x.num_cols());
+    let scales = scales.map(|scales| SharedMut::new(scales.as_mut_ptr()));
+    let out = RowsMut::strided(bytemuck::cast_slice_mut(out), x.num_rows(), words, stride);
+    parallel::for_each_row(out, nanos, |row, out| {
+        let out: &mut [u32] = bytemuck::cast_slice_mut(out);
+        if let Some(scales) = scales {
+            let scale = (kernels.narrow_bytes)(x.row(row), kernels.byte_offset, out);
+            // SAFETY: there is a scale for every row, and every row is one job's.
+            unsafe { *scales.get().add(row) = scale };
+        } else {
+            (kernels.narrow_bf16)(x.row(row), out);
+        }
+    });
 }
 
 /// Multiplies the rows of `operand`, which are `rows` of the output, with a run of panels.
