@@ -9,11 +9,12 @@
 
 use std::ops::Range;
 
+use crate::gemm::operand::{Operand, widen, with_operands};
 use crate::gemm::{PackedMatrix, Precision, Product};
-use crate::memory::{LINE, with_scratch};
+use crate::memory::with_scratch;
 use crate::micro::{Finish, Tile};
 use crate::parallel::{self, SharedMut};
-use crate::rows::{Rows, RowsMut};
+use crate::rows::Rows;
 use crate::simd::{Kernels, MAX_PANEL_WIDTH, MAX_TILE_ROWS};
 
 /// Steps of the shared dimension in a block: 1024 steps of a 64-wide panel are 256 KiB.
@@ -25,16 +26,6 @@ const SHORT_BLOCK_WORDS: usize = 64;
 const BLOCK_ROWS: usize = 144;
 /// Jobs for each thread: enough that one slow thread does not hold up the others.
 const JOBS_PER_THREAD: usize = 4;
-
-/// The left operand of a product, as words.
-#[derive(Clone, Copy)]
-struct Operand<'a> {
-    /// Row `r` starts at `words + r · stride`.
-    words: *const u32,
-    stride: usize,
-    /// int8: the scale of each row.
-    scales: &'a [f32],
-}
 
 /// What several jobs need of a product.
 struct Task<'a> {
@@ -69,6 +60,7 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
         })
         .collect();
 
+    let precisions: Vec<_> = tasks.iter().map(|task| task.weights.precision()).collect();
     let nanos: u64 = tasks
         .iter()
         .map(|task| estimate(num_rows, task.weights))
@@ -88,7 +80,7 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
     if row_blocks.len() >= wanted {
         parallel::for_each(row_blocks.len(), nanos, |job| {
             let rows = row_blocks[job].clone();
-            with_operands(kernels, x.slice(rows.clone()), &tasks, 0, |operands| {
+            with_operands(kernels, x.slice(rows.clone()), &precisions, 0, |operands| {
                 for (task, operand) in tasks.iter().zip(operands) {
                     let panels = 0..task.weights.num_panels(kernels);
                     multiply(kernels, task, *operand, rows.clone(), panels);
@@ -113,23 +105,19 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
         }
     }
     let narrow_nanos = (num_rows * x.num_cols()) as u64 / 6;
-    with_operands(kernels, x, &tasks, narrow_nanos, |operands| {
+    with_operands(kernels, x, &precisions, narrow_nanos, |operands| {
         let operands: Vec<_> = operands
             .iter()
-            .map(|operand| {
-                (
-                    SharedMut::new(operand.words.cast_mut()),
-                    operand.stride,
-                    operand.scales,
-                )
-            })
+            .map(|operand| (SharedMut::new(operand.words.cast_mut()), operand))
+            .map(|(words, operand)| (words, operand.stride, operand.is_wide, operand.scales))
             .collect();
         parallel::for_each(jobs.len(), nanos, |job| {
             let (index, rows, panels) = jobs[job].clone();
-            let (words, stride, scales) = operands[index];
+            let (words, stride, is_wide, scales) = operands[index];
             let operand = Operand {
                 words: words.get().cast_const().wrapping_add(rows.start * stride),
                 stride,
+                is_wide,
                 scales: if scales.is_empty() {
                     scales
                 } else {
@@ -166,112 +154,17 @@ pub(crate) fn split(count: usize, parts: usize) -> impl Iterator<Item = Range<us
     })
 }
 
-/// Narrows `x` to every precision the tasks want and hands over one operand for each task. `nanos` is the time
-/// this takes if it is to be spread over the threads, zero inside a job.
-fn with_operands<R>(
-    kernels: &Kernels,
-    x: Rows<'_>,
-    tasks: &[Task<'_>],
-    nanos: u64,
-    work: impl FnOnce(&[Operand<'_>]) -> R,
-) -> R {
-    let wants = |precision| {
-        tasks
-            .iter()
-            .any(|task| task.weights.precision() == precision)
-    };
-    let stride_of = |precision: Precision| {
-        let stride = precision.words(x.num_cols()).next_multiple_of(LINE);
-        // Rows a multiple of 4 KiB apart would fall into the same few cache lines.
-        if stride.is_multiple_of(1024) {
-            stride + LINE
-        } else {
-            stride
+/// The two bfloat16 of every step of a panel as two steps of `f32`.
+fn widen_steps(steps: &[u32], width: usize, out: &mut [u32]) {
+    for (step, out) in steps
+        .chunks_exact(width)
+        .zip(out.chunks_exact_mut(2 * width))
+    {
+        let (low, high) = out.split_at_mut(width);
+        for ((&word, low), high) in step.iter().zip(low).zip(high) {
+            [*low, *high] = widen(word);
         }
-    };
-    let size_of = |precision| {
-        if wants(precision) {
-            x.num_rows() * stride_of(precision)
-        } else {
-            0
-        }
-    };
-    let scales = if wants(Precision::Int8) {
-        x.num_rows()
-    } else {
-        0
-    };
-    with_scratch(
-        size_of(Precision::Bf16) + size_of(Precision::Int8) + scales,
-        |scratch| {
-            let (brains, scratch) = scratch.split_at_mut(size_of(Precision::Bf16));
-            let (bytes, scales) = scratch.split_at_mut(size_of(Precision::Int8));
-            let scales: &mut [f32] = bytemuck::cast_slice_mut(scales);
-            narrow(kernels, x, brains, stride_of(Precision::Bf16), None, nanos);
-            narrow(
-                kernels,
-                x,
-                bytes,
-                stride_of(Precision::Int8),
-                Some(&mut *scales),
-                nanos,
-            );
-            let operands: Vec<_> = tasks
-                .iter()
-                .map(|task| match task.weights.precision() {
-                    Precision::F32 => Operand {
-                        words: x.as_ptr().cast(),
-                        stride: x.stride(),
-                        scales: &[],
-                    },
-                    Precision::Bf16 => Operand {
-                        words: brains.as_ptr(),
-                        stride: stride_of(Precision::Bf16),
-                        scales: &[],
-                    },
-                    Precision::Int8 => Operand {
-                        words: bytes.as_ptr(),
-                        stride: stride_of(Precision::Int8),
-                        scales,
-                    },
-                })
-                .collect();
-            work(&operands)
-        },
-    )
-}
-
-/// Rounds every row of `x` to bytes, with a scale for each, or without scales to bfloat16. Does nothing for an
-/// empty buffer.
-fn narrow(
-    kernels: &Kernels,
-    x: Rows<'_>,
-    out: &mut [u32],
-    stride: usize,
-    scales: Option<&mut [f32]>,
-    nanos: u64,
-) {
-    if out.is_empty() {
-        return;
     }
-    let precision = if scales.is_some() {
-        Precision::Int8
-    } else {
-        Precision::Bf16
-    };
-    let words = precision.words(x.num_cols());
-    let scales = scales.map(|scales| SharedMut::new(scales.as_mut_ptr()));
-    let out = RowsMut::strided(bytemuck::cast_slice_mut(out), x.num_rows(), words, stride);
-    parallel::for_each_row(out, nanos, |row, out| {
-        let out: &mut [u32] = bytemuck::cast_slice_mut(out);
-        if let Some(scales) = scales {
-            let scale = (kernels.narrow_bytes)(x.row(row), kernels.byte_offset, out);
-            // SAFETY: there is a scale for every row, and every row is one job's.
-            unsafe { *scales.get().add(row) = scale };
-        } else {
-            (kernels.narrow_bf16)(x.row(row), out);
-        }
-    });
 }
 
 /// Multiplies the rows of `operand`, which are `rows` of the output, with a run of panels.
@@ -284,7 +177,12 @@ fn multiply(
 ) {
     let weights = task.weights;
     let (words, precision) = (weights.words(), weights.precision());
-    let tiles = precision.tiles(kernels);
+    let tiles = if operand.is_wide {
+        &kernels.tiles_f32
+    } else {
+        precision.tiles(kernels)
+    };
+    let parts = if operand.is_wide { 2 } else { 1 };
     let finish = match precision {
         Precision::Int8 => kernels.finish_integers,
         Precision::F32 | Precision::Bf16 => kernels.finish_floats,
@@ -303,7 +201,14 @@ fn multiply(
     } else {
         MAX_TILE_ROWS
     };
-    with_scratch(waiting_rows * MAX_PANEL_WIDTH, |sums| {
+    let waiting_words = waiting_rows * MAX_PANEL_WIDTH;
+    let wide_words = if operand.is_wide {
+        2 * words.div_ceil(num_blocks) * kernels.panel_width
+    } else {
+        0
+    };
+    with_scratch(waiting_words + wide_words, |scratch| {
+        let (sums, wide) = scratch.split_at_mut(waiting_words);
         for panel in panels {
             let width = weights.panel_width(kernels, panel);
             let first_column = panel * kernels.panel_width;
@@ -315,6 +220,12 @@ fn multiply(
                 .map(|bias| &bias[first_column..first_column + columns]);
             let (column_scales, compensation) = weights.scales_from(first_column);
             for (block, range) in split(words, num_blocks).enumerate() {
+                let mut right = &steps[range.start * width..range.end * width];
+                if operand.is_wide {
+                    let wide = &mut wide[..2 * right.len()];
+                    widen_steps(right, width, wide);
+                    right = wide;
+                }
                 for tile_rows in split(rows.len(), num_tiles) {
                     let at = if num_blocks > 1 {
                         tile_rows.start * MAX_PANEL_WIDTH
@@ -327,12 +238,12 @@ fn multiply(
                     // panel has `width` words in each of its steps; the sums were cut to the tile's rows.
                     unsafe {
                         tile(&Tile {
-                            words: range.len(),
+                            words: parts * range.len(),
                             left: operand
                                 .words
-                                .add(tile_rows.start * operand.stride + range.start),
+                                .add(tile_rows.start * operand.stride + parts * range.start),
                             left_stride: operand.stride,
-                            right: steps[range.start * width..range.end * width].as_ptr(),
+                            right: right.as_ptr(),
                             right_stride: width,
                             sums: sums.as_mut_ptr(),
                             sums_stride: MAX_PANEL_WIDTH,

@@ -6,6 +6,7 @@
 //! number of rows: a row of a batch is bit-identical to the same row alone.
 
 mod drive;
+mod operand;
 mod packed;
 
 use crate::isa::Isa;
