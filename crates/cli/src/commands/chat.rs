@@ -22,7 +22,9 @@ use crate::{
     args::{Generation, Reading, Searching},
     context::Context,
     error::{self, Error, Result},
-    places, reply,
+    places,
+    progress::ModelProgress,
+    reply,
 };
 
 /// Arguments of `chat`.
@@ -96,6 +98,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         context,
         args,
         models: &models,
+        progress: context.model_progress(true),
         index: &index,
         filter,
         open: args.reading.open_options()?,
@@ -183,6 +186,8 @@ struct Talk<'a> {
     context: &'a Context,
     args: &'a Args,
     models: &'a Models,
+    /// One for all turns, so that a note is told once.
+    progress: ModelProgress<'a>,
     index: &'a OnceCell<Index>,
     filter: Filter,
     open: OpenOptions,
@@ -227,8 +232,7 @@ impl Talk<'_> {
                 Answered::Whole
             });
         }
-        let progress = self.context.model_progress(true);
-        let on_model = |event| progress.on_event(event);
+        let on_model = |event| self.progress.on_event(event);
         let answering = if let Some(answering) = &mut self.pages {
             answering
         } else {

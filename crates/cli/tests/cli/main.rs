@@ -10,6 +10,7 @@ mod documents;
 mod failures;
 mod formats;
 mod help;
+mod hub;
 mod interrupt;
 mod models;
 mod questions;

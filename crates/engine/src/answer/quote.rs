@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 /// Passages quoted at most.
 const MOST_PASSAGES: usize = 3;
 /// A passage that scores less than this share of the best is left out.
-const LEAST_SHARE: f64 = 0.4;
+const LEAST_SHARE: f64 = 0.2;
+/// What a word counts that an earlier passage already holds.
+const QUOTED_BEFORE: f64 = 0.25;
 /// Lines of a passage. The line that holds the question's words is often a label or a table's head, and the
 /// answer stands below it.
 const LINES: usize = 3;
@@ -152,51 +154,58 @@ pub(super) fn best_passages(question: &str, pages: &[String]) -> Vec<Quote> {
             .take(LINES)
             .take_while(move |line| line.page == page)
     };
-    let mut scored: Vec<(f64, usize)> = Vec::new();
-    for (first, line) in lines.iter().enumerate() {
-        if line.words.is_disjoint(&asked) {
-            continue;
-        }
-        // Each word of the question counts once, where it stands first.
+    let numbers = wants_number(question);
+    // What a passage adds to those already quoted: a word of the question counts once, where it stands
+    // first, and little if it was quoted before. So a title brings its subject, and the next passage the
+    // part of the question that the title does not speak of.
+    let score = |first: usize, quoted: &HashSet<&str>| {
         let mut seen: HashSet<&str> = HashSet::new();
         let mut score = 0.0;
         for (line, line_weight) in passage(first).zip(LINE_WEIGHTS) {
             for word in line.words.intersection(&asked) {
                 if seen.insert(word) {
-                    score += line_weight * weight(word);
+                    let news = if quoted.contains(word.as_str()) {
+                        QUOTED_BEFORE
+                    } else {
+                        1.0
+                    };
+                    score += line_weight * news * weight(word);
                 }
             }
         }
-        if wants_number(question)
-            && passage(first).any(|line| line.text.chars().any(|c| c.is_ascii_digit()))
-        {
+        if numbers && passage(first).any(|line| line.text.chars().any(|c| c.is_ascii_digit())) {
             score += NUMBER_BONUS;
         }
-        scored.push((score * RANK_DECAY.powi(line.page as i32), first));
-    }
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let Some(&(best, _)) = scored.first() else {
-        return Vec::new();
+        score * RANK_DECAY.powi(lines[first].page as i32)
     };
+    let candidates: Vec<usize> = (0..lines.len())
+        .filter(|&first| !lines[first].words.is_disjoint(&asked))
+        .collect();
     let mut taken: HashSet<usize> = HashSet::new();
+    let mut quoted: HashSet<&str> = HashSet::new();
     let mut quotes: Vec<Quote> = Vec::new();
-    for (score, first) in scored {
-        if quotes.len() == MOST_PASSAGES || score < best * LEAST_SHARE {
+    let mut best = 0.0;
+    while quotes.len() < MOST_PASSAGES {
+        let open = candidates.iter().filter(|first| !taken.contains(first));
+        let scored = open.map(|&first| (score(first, &quoted), first));
+        let Some((found, first)) = scored.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))
+        else {
+            break;
+        };
+        if found < best * LEAST_SHARE {
             break;
         }
-        if taken.contains(&first) {
-            continue;
-        }
-        let page = lines[first].page;
+        best = f64::max(best, found);
         let mut text = Vec::new();
         for (at, line) in (first..).zip(passage(first)) {
             if !taken.insert(at) {
                 break;
             }
+            quoted.extend(line.words.intersection(&asked).map(String::as_str));
             text.push(line.text);
         }
         quotes.push(Quote {
-            page,
+            page: lines[first].page,
             text: text.join(" / "),
         });
     }
