@@ -1,6 +1,6 @@
 //! The life of an index of the example documents, by text alone: there is no model in these homes.
 
-use crate::support::{Home, snapshot};
+use crate::support::{Home, repository, snapshot};
 
 #[test]
 fn index_list_change_move_remove() {
@@ -315,4 +315,32 @@ fn ask_reads_named_documents_once() {
     ----- out -----
     Not in these documents.
     ");
+}
+
+#[test]
+fn a_password_opens_what_is_locked() {
+    let home = Home::empty();
+    let fixtures = repository().join("crates/document/tests/fixtures");
+    fs_err::copy(fixtures.join("aes256.pdf"), home.path("locked.pdf")).unwrap();
+    let index = |password: &str| {
+        home.run([
+            "index",
+            "locked.pdf",
+            "--retriever",
+            "none",
+            "--password",
+            password,
+        ])
+    };
+    let said = index("sesame").exits(1);
+    assert_eq!(
+        said.stderr,
+        "failed locked.pdf: it is encrypted and the password given does not open it\n"
+    );
+    assert!(
+        index("colibri")
+            .exits(0)
+            .stdout
+            .starts_with("indexed locked.pdf (1 page)")
+    );
 }

@@ -88,7 +88,14 @@ fn a_model_is_fetched_once_and_serves_without_the_network() {
         let environment = [("HF_ENDPOINT", endpoint.as_str()), ("HF_HUB_OFFLINE", "0")];
         home.run_with(arguments, "", &environment)
     };
-    snapshot!(online(&["models", "pull", NAME]), @"");
+    snapshot!(online(&["models", "pull", NAME]), @r"
+    exit code 0
+    ----- out -----
+    owner/model [home]/.cache/huggingface/hub/models--owner--model/snapshots/[hash]
+    ----- err -----
+    fetching owner/model: 9 files, [size]
+    fetched owner/model
+    ");
     // Everything is there: nothing more is told.
     assert_eq!(online(&["models", "pull", NAME]).exits(0).stderr, "");
     let event = online(&["models", "pull", NAME, "--json"]).exits(0).last();
@@ -97,7 +104,12 @@ fn a_model_is_fetched_once_and_serves_without_the_network() {
         (&"done".into(), &COMMIT.into())
     );
 
-    snapshot!(home.run(["models", "list"]), @"");
+    snapshot!(home.run(["models", "list"]), @r"
+    exit code 0
+    ----- out -----
+      [size]  owner/model
+               [hash]  9 files  main
+    ");
     let info = home.run(["models", "info", NAME, "--json"]).exits(0).last();
     assert_eq!(info["kind"], "retriever");
     let small = ["--precision", "f32", "--detail", "1"];

@@ -6,7 +6,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod chat;
 mod documents;
+mod embed;
 mod failures;
 mod formats;
 mod help;
