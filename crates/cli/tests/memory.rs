@@ -1,8 +1,6 @@
 //! A checkpoint of the full shape of SmolVLM-256M reads one page and writes an answer within 1.5 GB, by the
 //! kernel's own count of the process.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::process::Command;
 
 use colibri_testkit::random::{Role, SMOLVLM_256M, write_checkpoint};
