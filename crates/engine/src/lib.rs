@@ -23,3 +23,8 @@ pub use colibri_index as index;
 pub use colibri_models::{generate, processor, registry, vlm};
 pub use error::{Error, Result, chain};
 pub use geometry::Region;
+
+/// The instruction sets of this machine that the kernels have paths for, the one in use last.
+pub fn instruction_sets() -> Vec<&'static str> {
+    colibri_models::instruction_sets()
+}

@@ -21,3 +21,8 @@ pub mod vlm;
 pub use colibri_nn::{Placement, Precision};
 pub use error::{Error, Result};
 pub use trace::{NoTrace, Trace};
+
+/// The instruction sets of this machine that the kernels have paths for, the one in use last.
+pub fn instruction_sets() -> Vec<&'static str> {
+    colibri_nn::instruction_sets()
+}

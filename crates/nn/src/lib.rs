@@ -28,3 +28,15 @@ pub use norm::Norm;
 pub use rope::Rope;
 pub use scratch::Scratch;
 pub use weights::{Placement, Precision, Weights};
+
+/// The instruction sets of this machine that the kernels have paths for, the one in use last.
+pub fn instruction_sets() -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = colibri_kernels::isa::Isa::available()
+        .into_iter()
+        .map(colibri_kernels::isa::Isa::name)
+        .collect();
+    let used = colibri_kernels::isa::Isa::detect().name();
+    names.retain(|name| *name != used);
+    names.push(used);
+    names
+}

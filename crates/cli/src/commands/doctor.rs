@@ -56,7 +56,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
     ];
     let limits = Limits::default();
     let (total, available) = system_memory();
-    let sets = instruction_sets();
+    let sets = colibri_engine::instruction_sets();
     let cache = places::cache()?;
     let config = places::default_config()?;
     if screen.json {
@@ -182,34 +182,6 @@ fn model(hub: &Hub, role: &'static str, name: &'static str, instead: &str) -> Mo
         cached,
         serves,
     }
-}
-
-/// What the processor offers to the kernels.
-fn instruction_sets() -> Vec<&'static str> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let found = [
-            ("avx2", std::arch::is_x86_feature_detected!("avx2")),
-            ("fma", std::arch::is_x86_feature_detected!("fma")),
-            ("f16c", std::arch::is_x86_feature_detected!("f16c")),
-            ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
-            (
-                "avx512bf16",
-                std::arch::is_x86_feature_detected!("avx512bf16"),
-            ),
-            (
-                "avx512vnni",
-                std::arch::is_x86_feature_detected!("avx512vnni"),
-            ),
-        ];
-        found
-            .into_iter()
-            .filter(|(_, there)| *there)
-            .map(|(name, _)| name)
-            .collect()
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    Vec::new()
 }
 
 /// Bytes of memory in all and available, 0 where the system does not tell.
