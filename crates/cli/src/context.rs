@@ -78,6 +78,7 @@ impl Context {
         }
         Ok(Models::new(ModelConfig {
             hub: hub_config()?,
+            builtin_dir: places::cache()?,
             retriever: choice(&self.global.retriever),
             generator: choice(&self.global.generator),
             precision: self.global.precision(),

@@ -17,6 +17,7 @@ pub mod picture;
 mod regions;
 pub mod retrieve;
 pub mod threads;
+mod words;
 
 pub use colibri_document as document;
 pub use colibri_index as index;

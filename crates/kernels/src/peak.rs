@@ -77,7 +77,7 @@ pub fn bytes_per_second(clock: Clock, tries: usize) -> f64 {
     (4 * WORDS) as f64 / best.as_secs_f64()
 }
 
-/// What [`best_of`] reads.
+/// What `best_of` reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Clock {
     /// Time that passes.

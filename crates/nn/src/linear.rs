@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use colibri_kernels::{
     activation::gelu_tanh,
-    gemm::{Activation, PackedMatrix, Product, Write, matmul, matmul_group},
+    gemm::{Activation, PackedMatrix, Precision, Product, Write, matmul, matmul_group},
     rows::{Rows, RowsMut},
 };
 
@@ -132,6 +132,14 @@ impl Linear {
             .as_ref()
             .map_or(0, |(a, b)| a.num_bytes() + b.num_bytes());
         self.storage.num_bytes() + lora
+    }
+
+    /// The form of the packed matrix; `None` where candle calculates.
+    pub(crate) fn precision(&self) -> Option<Precision> {
+        match &self.storage {
+            Storage::Packed(matrix) => Some(matrix.precision()),
+            Storage::Dense(_) => None,
+        }
     }
 
     /// Whether `kernels` calculates this layer.

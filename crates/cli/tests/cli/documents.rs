@@ -1,4 +1,4 @@
-//! The life of an index of the example documents, by text alone: there is no model in these homes.
+//! The life of an index of the example documents, by text alone.
 
 use crate::support::{Home, repository, snapshot};
 
@@ -14,8 +14,6 @@ fn index_list_change_move_remove() {
     indexed documents/scan.pdf (1 page)
     indexed documents/slides.pdf (3 pages)
     5 documents with 8 pages in the index; [seconds]
-    ----- err -----
-    note: no retriever: pages are found by their text alone (`vidore/colSmol-256M` at revision `main` is not in the cache `[home]/.cache/huggingface/hub` and HF_HUB_OFFLINE is set). `colibri models pull vidore/colSmol-256M` fetches one.
     ");
     snapshot!(home.run(["index", "documents", "--verbose", "--retriever", "none"]), @r"
     exit code 0

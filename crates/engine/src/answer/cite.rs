@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::quote::{content_words, words};
+use crate::words::{content_words, words};
 
 /// Share of the answer's own words that a page must hold.
 const LEAST_SHARE: f64 = 0.6;

@@ -27,6 +27,7 @@ use crate::{
     checkpoints::{LoadedGenerator, Models, OnModelEvent},
     picture,
     retrieve::{SearchResult, Searcher},
+    words::content_words,
 };
 
 /// Turns of a conversation that are repeated to the generator; pictures of earlier turns are not.
@@ -141,7 +142,7 @@ impl<'a> Answering<'a> {
     /// before is searched with it.
     fn query(&self, question: &str) -> String {
         match self.history.last() {
-            Some((before, _)) if quote::content_words(question).len() < 3 => {
+            Some((before, _)) if content_words(question).len() < 3 => {
                 format!("{before} {question}")
             }
             _ => question.to_owned(),
@@ -324,7 +325,7 @@ fn quotes(
     if lines.is_empty() {
         let text = match found.hits.first() {
             // Found by what it looks like, with no text to quote.
-            Some(hit) if hit.hit.visual.is_some() => {
+            Some(hit) if hit.hit.visual.is_some() && texts[0].trim().is_empty() => {
                 citations.push(citation(found, 0));
                 "The best page has no text to quote; see the page itself.".to_owned()
             }

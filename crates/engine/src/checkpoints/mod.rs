@@ -3,6 +3,7 @@
 //! A model is named by a folder or a hub name. Nothing is loaded before it is needed: a search by text
 //! never opens a weight file.
 
+mod builtin;
 mod fingerprint;
 mod resolve;
 
@@ -24,6 +25,8 @@ use crate::{
     Error, Result,
     hub::{Hub, HubConfig, Progress},
 };
+
+pub use builtin::BUILTIN;
 
 /// The retriever that serves when none is named.
 pub const DEFAULT_RETRIEVER: &str = "vidore/colSmol-256M";
@@ -97,6 +100,8 @@ impl std::str::FromStr for PrecisionChoice {
 pub struct ModelConfig {
     /// The hub and its cache.
     pub hub: HubConfig,
+    /// Where the built-in checkpoint is unpacked.
+    pub builtin_dir: PathBuf,
     /// The retriever.
     pub retriever: Choice,
     /// The generator.
@@ -130,6 +135,11 @@ pub struct LoadedRetriever {
 }
 
 impl LoadedRetriever {
+    /// Whether its word counts less than that of the text.
+    pub fn is_weak(&self) -> bool {
+        self.located.name == BUILTIN
+    }
+
     /// What an index remembers of it.
     pub fn index_settings(&self) -> Settings {
         let settings = self.model.settings();
@@ -185,7 +195,8 @@ pub struct Models {
     config: ModelConfig,
     hub: Hub,
     retriever: Mutex<Option<LoadedRetriever>>,
-    generator: Mutex<Option<LoadedGenerator>>,
+    /// `Some(None)` once it is known that there is none: a conversation asks at every turn.
+    generator: Mutex<Option<Option<LoadedGenerator>>>,
 }
 
 impl std::fmt::Debug for Models {
@@ -254,11 +265,11 @@ impl Models {
                     Err(Error::Cancelled) => return Err(Error::Cancelled),
                     Err(error) => {
                         let message = format!(
-                            "no retriever: pages are found by their text alone ({}). `colibri models pull {name}` fetches one.",
+                            "the built-in retriever serves: it is very small and reads plain printed words at best ({}). `colibri models pull {name}` fetches a better one.",
                             first_line(&error)
                         );
                         on_event(ModelEvent::Fallback { message });
-                        return Ok(None);
+                        builtin::locate(&self.config.builtin_dir)?
                     }
                 }
             }
@@ -285,8 +296,8 @@ impl Models {
             .generator
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(loaded) = &*slot {
-            return Ok(Some(loaded.clone()));
+        if let Some(known) = &*slot {
+            return Ok(known.clone());
         }
         let located = match &self.config.generator {
             Choice::None => return Ok(None),
@@ -300,6 +311,7 @@ impl Models {
                         first_line(&error)
                     );
                     on_event(ModelEvent::Fallback { message });
+                    *slot = Some(None);
                     return Ok(None);
                 }
             },
@@ -312,7 +324,7 @@ impl Models {
             located,
             model: model.into(),
         };
-        *slot = Some(loaded.clone());
+        *slot = Some(Some(loaded.clone()));
         Ok(Some(loaded))
     }
 
@@ -326,6 +338,9 @@ impl Models {
         example: &'static str,
         on_event: OnModelEvent<'_>,
     ) -> Result<Located> {
+        if name == BUILTIN {
+            return builtin::locate(&self.config.builtin_dir);
+        }
         resolve::locate(&self.hub, name, example, on_event)
     }
 

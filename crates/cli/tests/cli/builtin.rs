@@ -1,0 +1,89 @@
+//! The checkpoint that the program carries serves where nothing better is to be had.
+
+use crate::support::{Home, repository};
+
+#[derive(serde::Deserialize)]
+struct Question {
+    doc: String,
+    page: u64,
+    question: String,
+}
+
+const CHOOSE: &[(&str, &str)] = &[("COLIBRI_RETRIEVER", "auto")];
+
+#[test]
+fn scans_and_charts_are_found_by_what_they_look_like() {
+    let home = Home::new();
+    let said = home.run_with(["index", "documents"], "", CHOOSE).exits(0);
+    assert_eq!(
+        said.stderr
+            .matches("note: the built-in retriever serves")
+            .count(),
+        1,
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.stderr
+            .contains("colibri models pull vidore/colSmol-256M"),
+        "{}",
+        said.stderr
+    );
+
+    let text =
+        fs_err::read_to_string(repository().join("examples/documents/questions.jsonl")).unwrap();
+    let questions: Vec<Question> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let first = |mode: &str, question: &Question| {
+        let said = home
+            .run_with(
+                ["search", &question.question, "--mode", mode, "--json"],
+                "",
+                CHOOSE,
+            )
+            .exits(0);
+        let hit = said.last()["hits"][0].clone();
+        hit["document"].as_str().unwrap().ends_with(&question.doc) && hit["page"] == question.page
+    };
+    let right = |mode: &str, only: &[&str]| {
+        let asked = questions
+            .iter()
+            .filter(|q| only.is_empty() || only.contains(&q.doc.as_str()));
+        let (right, all) = asked.fold((0, 0), |(right, all), q| {
+            (right + i32::from(first(mode, q)), all + 1)
+        });
+        f64::from(right) / f64::from(all)
+    };
+    // Eight pages: chance is 0.125.
+    assert!(right("visual", &[]) >= 0.5);
+    // The documents without a text layer, which text alone never finds.
+    assert!(right("hybrid", &["scan.pdf", "chart.png"]) >= 0.75);
+    assert!(right("hybrid", &[]) >= 0.9);
+}
+
+#[test]
+fn it_is_unpacked_into_the_cache_and_can_be_named() {
+    let home = Home::new();
+    let said = home
+        .run(["index", "documents/chart.png", "--retriever", "builtin"])
+        .exits(0);
+    assert!(!said.stderr.contains("note:"), "{}", said.stderr);
+    let unpacked = fs_err::read_dir(home.path(".cache/colibri")).unwrap();
+    let names: Vec<String> = unpacked
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(
+        names.len() == 1 && names[0].starts_with("builtin-"),
+        "{names:?}"
+    );
+    let said = home
+        .run_with(
+            ["search", "tickets", "--mode", "visual", "--json"],
+            "",
+            CHOOSE,
+        )
+        .exits(0);
+    assert!(said.last()["hits"][0]["visual"].as_f64().unwrap() > 0.0);
+}
