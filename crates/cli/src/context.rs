@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use colibri_engine::{
     self as engine,
     checkpoints::{
-        Choice, DEFAULT_GENERATOR, DEFAULT_RETRIEVER, LoadedGenerator, LoadedRetriever,
-        ModelConfig, Models,
+        Choice, DEFAULT_GENERATOR, LoadedGenerator, LoadedRetriever, ModelConfig, Models,
     },
     hub::HubConfig,
     index::Index,
@@ -102,14 +101,6 @@ impl Context {
     pub(crate) fn need_retriever(&self, models: &Models) -> Result<LoadedRetriever> {
         let progress = self.model_progress(true);
         let on_event = |event| progress.on_event(event);
-        // Looked for here first, so that the reason is an error and not a note.
-        if models.config().retriever == Choice::Auto {
-            models
-                .locate(DEFAULT_RETRIEVER, DEFAULT_RETRIEVER, &on_event)
-                .map_err(|error| engine::Error::NoRetriever {
-                    reason: engine::chain(&error),
-                })?;
-        }
         let found = models.retriever(None, &on_event)?;
         self.screen.hide_bar();
         found.ok_or(Error::ModelRefused { role: "retriever" })
@@ -122,6 +113,7 @@ impl Context {
     pub(crate) fn need_generator(&self, models: &Models) -> Result<LoadedGenerator> {
         let progress = self.model_progress(true);
         let on_event = |event| progress.on_event(event);
+        // Looked for here first, so that the reason is an error and not a note.
         if models.config().generator == Choice::Auto {
             models
                 .locate(DEFAULT_GENERATOR, DEFAULT_GENERATOR, &on_event)

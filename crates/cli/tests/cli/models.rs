@@ -7,8 +7,10 @@ use crate::support::{Home, snapshot};
 /// A page of few tiles costs little even here.
 pub(crate) const SMALL: [&str; 4] = ["--precision", "f32", "--detail", "2"];
 
+/// Where no retriever is named, an index's own serves.
 pub(crate) fn run(home: &Home, arguments: &[&str]) -> crate::support::Said {
-    home.run([arguments, &SMALL].concat())
+    let arguments = [arguments, &SMALL].concat();
+    home.run_with(arguments, "", &[("COLIBRI_RETRIEVER", "auto")])
 }
 
 fn names(events: &[Value]) -> Vec<&str> {
@@ -102,7 +104,8 @@ fn another_retriever_is_refused_with_the_remedy() {
         ],
     )
     .exits(0);
-    let said = home.run(["search", "x", "--precision", "bf16", "--detail", "2"]);
+    let arguments = ["search", "x", "--precision", "bf16", "--detail", "2"];
+    let said = home.run_with(arguments, "", &[("COLIBRI_RETRIEVER", "auto")]);
     snapshot!(said, @r"
     exit code 2
     ----- err -----

@@ -190,13 +190,21 @@ pub enum ModelEvent {
 /// Watches models being fetched and loaded.
 pub type OnModelEvent<'a> = &'a (dyn Fn(ModelEvent) + Sync);
 
+/// What is known of the generator. That there is none is remembered too: a conversation asks at every turn.
+#[derive(Clone, Default)]
+enum Slot {
+    #[default]
+    Unknown,
+    Absent,
+    Loaded(LoadedGenerator),
+}
+
 /// The models of one run, loaded when first needed.
 pub struct Models {
     config: ModelConfig,
     hub: Hub,
     retriever: Mutex<Option<LoadedRetriever>>,
-    /// `Some(None)` once it is known that there is none: a conversation asks at every turn.
-    generator: Mutex<Option<Option<LoadedGenerator>>>,
+    generator: Mutex<Slot>,
 }
 
 impl std::fmt::Debug for Models {
@@ -296,8 +304,10 @@ impl Models {
             .generator
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = &*slot {
-            return Ok(known.clone());
+        match &*slot {
+            Slot::Unknown => {}
+            Slot::Absent => return Ok(None),
+            Slot::Loaded(loaded) => return Ok(Some(loaded.clone())),
         }
         let located = match &self.config.generator {
             Choice::None => return Ok(None),
@@ -311,7 +321,7 @@ impl Models {
                         first_line(&error)
                     );
                     on_event(ModelEvent::Fallback { message });
-                    *slot = Some(None);
+                    *slot = Slot::Absent;
                     return Ok(None);
                 }
             },
@@ -324,7 +334,7 @@ impl Models {
             located,
             model: model.into(),
         };
-        *slot = Some(Some(loaded.clone()));
+        *slot = Slot::Loaded(loaded.clone());
         Ok(Some(loaded))
     }
 
@@ -353,7 +363,7 @@ impl Models {
         *self
             .generator
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+            .unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
     }
 }
 
