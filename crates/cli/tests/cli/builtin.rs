@@ -6,7 +6,8 @@ use crate::support::{Home, repository};
 struct Question {
     doc: String,
     page: u64,
-    question: String,
+    #[serde(rename = "question")]
+    text: String,
 }
 
 const CHOOSE: &[(&str, &str)] = &[("COLIBRI_RETRIEVER", "auto")];
@@ -39,7 +40,7 @@ fn scans_and_charts_are_found_by_what_they_look_like() {
     let first = |mode: &str, question: &Question| {
         let said = home
             .run_with(
-                ["search", &question.question, "--mode", mode, "--json"],
+                ["search", &question.text, "--mode", mode, "--json"],
                 "",
                 CHOOSE,
             )
