@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use colibri_index::{Filter, Hit, Index, Mode, Query, QueryRows, Settings};
+use colibri_index::{Filter, Hit, Index, Mode, Query, QueryRows, RRF_K, Settings};
 
 use crate::{
     Error, Region, Result,
@@ -201,6 +201,8 @@ impl Searcher<'_> {
             .collect();
         for (rank, hit) in (1..).zip(&mut hits) {
             hit.rank = rank;
+            // As if the joined list were the only one: scores of both kinds do not compare.
+            hit.score = (1.0 / (RRF_K + f64::from(rank))) as f32;
         }
         Ok(hits)
     }

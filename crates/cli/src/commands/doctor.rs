@@ -45,7 +45,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
             &Hub::new(hub.clone()),
             "retriever",
             DEFAULT_RETRIEVER,
-            "pages are found by their text alone",
+            "the built-in one serves",
         ),
         model(
             &Hub::new(hub.clone()),

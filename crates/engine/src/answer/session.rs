@@ -26,7 +26,7 @@ use crate::{
     Error, Result,
     checkpoints::{LoadedGenerator, Models, OnModelEvent},
     picture,
-    retrieve::{SearchResult, Searcher},
+    retrieve::{PageHit, SearchResult, Searcher},
     words::content_words,
 };
 
@@ -308,31 +308,37 @@ fn quotes(
     let lines = quote::best_passages(question, texts);
     let mut citations: Vec<Citation> = Vec::new();
     let mut answer = String::new();
-    for line in &lines {
-        let citation = citation(found, line.page);
-        let name = Path::new(&citation.document)
-            .file_name()
+    let name = |citation: &Citation| {
+        let path = Path::new(&citation.document);
+        path.file_name()
             .unwrap_or_default()
             .to_string_lossy()
-            .into_owned();
-        let text = format!("“{}” [{name} p.{}]\n", line.text, citation.page);
+            .into_owned()
+    };
+    let mut say = |text: String, from: Option<Citation>| {
         on_event(AnswerEvent::Token { text: text.clone() });
         answer.push_str(&text);
-        if !citations.contains(&citation) {
-            citations.push(citation);
-        }
+        citations.extend(from.filter(|citation| !citations.contains(citation)));
+    };
+    // The best page was found by what it looks like, and there is nothing on it that could be quoted.
+    let by_look = |hit: &PageHit| hit.hit.visual.is_some() && texts[0].trim().is_empty();
+    let looked = found.hits.first().is_some_and(by_look);
+    if looked {
+        let page = citation(found, 0);
+        let text = format!(
+            "The page that fits best has no text to quote: {} p.{}\n",
+            name(&page),
+            page.page
+        );
+        say(text, Some(page));
     }
-    if lines.is_empty() {
-        let text = match found.hits.first() {
-            // Found by what it looks like, with no text to quote.
-            Some(hit) if hit.hit.visual.is_some() && texts[0].trim().is_empty() => {
-                citations.push(citation(found, 0));
-                "The best page has no text to quote; see the page itself.".to_owned()
-            }
-            _ => NOT_THERE.to_owned(),
-        };
-        on_event(AnswerEvent::Token { text: text.clone() });
-        answer = text;
+    for line in &lines {
+        let page = citation(found, line.page);
+        let text = format!("“{}” [{} p.{}]\n", line.text, name(&page), page.page);
+        say(text, Some(page));
+    }
+    if lines.is_empty() && !looked {
+        say(NOT_THERE.to_owned(), None);
     }
     Done {
         answer: answer.trim_end().to_owned(),

@@ -268,7 +268,7 @@ impl Models {
             Choice::Named(name) => self.locate(name, DEFAULT_RETRIEVER, on_event)?,
             Choice::Auto => {
                 let name = remembered.unwrap_or(DEFAULT_RETRIEVER);
-                match self.locate(name, DEFAULT_RETRIEVER, on_event) {
+                match self.locate_default(name, DEFAULT_RETRIEVER, on_event) {
                     Ok(located) => located,
                     Err(Error::Cancelled) => return Err(Error::Cancelled),
                     Err(error) => {
@@ -312,19 +312,21 @@ impl Models {
         let located = match &self.config.generator {
             Choice::None => return Ok(None),
             Choice::Named(name) => self.locate(name, DEFAULT_GENERATOR, on_event)?,
-            Choice::Auto => match self.locate(DEFAULT_GENERATOR, DEFAULT_GENERATOR, on_event) {
-                Ok(located) => located,
-                Err(Error::Cancelled) => return Err(Error::Cancelled),
-                Err(error) => {
-                    let message = format!(
-                        "no generator: the answer quotes the pages ({}). `colibri models pull {DEFAULT_GENERATOR}` fetches one.",
-                        first_line(&error)
-                    );
-                    on_event(ModelEvent::Fallback { message });
-                    *slot = Slot::Absent;
-                    return Ok(None);
+            Choice::Auto => {
+                match self.locate_default(DEFAULT_GENERATOR, DEFAULT_GENERATOR, on_event) {
+                    Ok(located) => located,
+                    Err(Error::Cancelled) => return Err(Error::Cancelled),
+                    Err(error) => {
+                        let message = format!(
+                            "no generator: the answer quotes the pages ({}). `colibri models pull {DEFAULT_GENERATOR}` fetches one.",
+                            first_line(&error)
+                        );
+                        on_event(ModelEvent::Fallback { message });
+                        *slot = Slot::Absent;
+                        return Ok(None);
+                    }
                 }
-            },
+            }
         };
         on_event(ModelEvent::Loading {
             model: located.name.clone(),
@@ -354,6 +356,18 @@ impl Models {
         resolve::locate(&self.hub, name, example, on_event)
     }
 
+    fn locate_default(
+        &self,
+        name: &str,
+        example: &'static str,
+        on_event: OnModelEvent<'_>,
+    ) -> Result<Located> {
+        if name == BUILTIN {
+            return builtin::locate(&self.config.builtin_dir);
+        }
+        resolve::locate_default(&self.hub, name, example, on_event)
+    }
+
     /// Gives the memory of the loaded models back.
     pub fn unload(&self) {
         *self
@@ -368,7 +382,7 @@ impl Models {
 }
 
 fn first_line(error: &Error) -> String {
-    let text = crate::error::chain(error);
+    let text = error.to_string();
     text.lines().next().unwrap_or_default().to_owned()
 }
 

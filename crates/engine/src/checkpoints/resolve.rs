@@ -1,13 +1,16 @@
 //! From a model's name to its files.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use colibri_models::registry::{self, Checkpoint, Kind};
 
 use super::{Located, ModelEvent, OnModelEvent, fingerprint::fingerprint, folder};
 use crate::{
     Error, Result,
-    hub::{FileSet, Hub, ModelName},
+    hub::{FileSet, Hub, ModelName, Snapshot},
 };
 
 pub(super) fn locate(
@@ -42,6 +45,36 @@ pub(super) fn locate(
     })
 }
 
+/// How long a hub may take to answer when nobody asked for it by name.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// Like [`locate`] for a model that nobody named: a hub that cannot be reached at once is not waited for,
+/// since something else serves.
+pub(super) fn locate_default(
+    hub: &Hub,
+    name: &str,
+    example: &'static str,
+    on_event: OnModelEvent<'_>,
+) -> Result<Located> {
+    if let Ok(parsed) = name.parse::<ModelName>()
+        && folder(name).is_none()
+        && hub.cached(&parsed, None).is_none()
+    {
+        let mut config = hub.config().clone();
+        config.retry.attempts = 1;
+        config.timeouts.connect = config.timeouts.connect.min(PROBE);
+        config.timeouts.idle = config.timeouts.idle.min(PROBE);
+        fetch(
+            &Hub::new(config),
+            &parsed,
+            None,
+            FileSet::settings(),
+            on_event,
+        )?;
+    }
+    locate(hub, name, example, on_event)
+}
+
 /// Folder, name to remember, revision.
 fn find(
     hub: &Hub,
@@ -63,23 +96,7 @@ fn find(
         name: name.to_owned(),
         example,
     })?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Error::Io {
-            path: "the network".into(),
-            source,
-        })?;
-    let repository = parsed.repository();
-    let snapshot =
-        runtime.block_on(
-            hub.snapshot(&parsed, revision, &FileSet::checkpoint(), &|progress| {
-                on_event(ModelEvent::Fetch {
-                    model: repository.clone(),
-                    progress,
-                });
-            }),
-        )?;
+    let snapshot = fetch(hub, &parsed, revision, FileSet::checkpoint(), on_event)?;
     Ok((snapshot.dir, parsed.repository(), snapshot.commit))
 }
 
@@ -88,4 +105,29 @@ fn canonical(path: &Path) -> Result<PathBuf> {
         path: path.to_owned(),
         source,
     })
+}
+
+fn fetch(
+    hub: &Hub,
+    name: &ModelName,
+    revision: Option<&str>,
+    want: FileSet,
+    on_event: OnModelEvent<'_>,
+) -> Result<Snapshot> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Io {
+            path: "the network".into(),
+            source,
+        })?;
+    let model = name.repository();
+    let on_progress = |progress| {
+        on_event(ModelEvent::Fetch {
+            model: model.clone(),
+            progress,
+        });
+    };
+    let snapshot = hub.snapshot(name, revision, &want, &on_progress);
+    Ok(runtime.block_on(snapshot)?)
 }
