@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import processing
 import supervision as sup
 import targets
-from model import GRID, TOKENS, Colibri, config, load_tokenizer, normalise
-from pages import crops, questions, words
+from model import TOKENS, Colibri, config, load_tokenizer, normalise
+from pages import crops, kinds, questions, words
 from training import Clock, Optimisers, parse, resume, save, stream
 
 TEMPERATURE = 0.06
@@ -42,7 +42,8 @@ class Tiles:
     def __call__(self, step: int) -> dict:
         self.tokenizer = self.tokenizer or load_tokenizer(self.folder)
         rng = random.Random(self.seed * 1_000_003 + step)
-        canvases = [crops.tile(rng) for _ in range(self.batch)]
+        canvases = page_tiles(rng, self.batch // 2)
+        canvases += [crops.tile(rng) for _ in range(self.batch - len(canvases))]
         index: dict[str, int] = {"": 0}
         token_at, word_at, instance = [], [], []
         count = 0
@@ -60,7 +61,7 @@ class Tiles:
                     instance.append(count)
                 count += 1
         query_ids, query_words = query_batch(self.tokenizer, rng, self.batch, index)
-        vectors = np.stack([targets.NOTHING if not w else targets.vector(w) for w in index])
+        vectors = bank_of(index)
         ids = sequences(self.tokenizer, rng, self.batch, self.per_sequence)
         as_long = lambda x: torch.tensor(x, dtype=torch.long)
         return {
@@ -68,6 +69,21 @@ class Tiles:
             "token_at": as_long(token_at), "word_at": as_long(word_at), "instance": as_long(instance), "vectors": torch.from_numpy(vectors),
             "ids": ids, "query_ids": query_ids, "query_words": query_words,
         }
+
+
+def page_tiles(rng: random.Random, count: int) -> list:
+    """Tiles of real pages, those with words on them: headings, fields and tables as they come through the processor."""
+    found: list = []
+    while len(found) < count:
+        tiles, _, _ = processing.split(kinds.page(rng).canvas)
+        inked = [t for t in tiles[:-1] if len(t.words) >= 2]
+        found += rng.sample(inked, min(len(inked), 8, count - len(found)))
+    return found
+
+
+def bank_of(index: dict[str, int]) -> np.ndarray:
+    """The vectors of a batch's words, in the order of their numbers; a leading `?` marks a frequent word in a question."""
+    return np.stack([targets.NOTHING if not w else targets.asked(w[1:]) if w[0] == "?" and len(w) > 1 else targets.vector(w) for w in index]).astype(np.float32)
 
 
 def query_batch(tokenizer, rng: random.Random, count: int, index: dict[str, int], given: list[str] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,7 +96,7 @@ def query_batch(tokenizer, rng: random.Random, count: int, index: dict[str, int]
     ids = torch.full((count, longest), 2)
     names = torch.full((count, longest), -1)
     for row, (text, e) in enumerate(zip(texts, encoded)):
-        said = [("" if targets.is_nothing(w) else w) for w in targets.prefixes(text, e.offsets)]
+        said = [("" if targets.is_nothing(w) else f"?{w}" if w in targets.FREQUENT else w) for w in targets.prefixes(text, e.offsets)]
         numbers = [index.setdefault(w, len(index)) for w in said] + [0] * 10
         ids[row, : len(numbers)] = torch.tensor(e.ids + [end] * 10)
         names[row, : len(numbers)] = torch.tensor(numbers)

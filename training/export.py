@@ -1,10 +1,11 @@
-"""Writes a trained checkpoint as three ordinary Hugging Face folders (bf16):
+"""Writes a trained checkpoint as ordinary Hugging Face folders (bf16):
 
 * `base/`: a ColIdefics3 base: `model.*` and `linear.*`, no `lm_head`;
 * `retriever/`: a PEFT adapter over `../base`, laid out as vidore/colSmol's;
-* `generator/`: a complete Idefics3ForConditionalGeneration, its `model.*` byte for byte those of the base.
+* with `--generator` also `generator/`: a complete Idefics3ForConditionalGeneration, its `model.*` byte for byte those of the base.
+  Only for a stage that has learnt to read: a generator that says noise must not ship.
 
-    python export.py --stage retrieve_final --out ../builtin
+    python export.py --stage retrieve --out ../builtin
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def common(folder: Path, tokenizer: Path, processor: str) -> None:
     write_json(folder / "processor_config.json", {"image_seq_len": TOKENS, "processor_class": processor})
 
 
-def export(runs: Path, stage: str, out: Path) -> None:
+def export(runs: Path, stage: str, out: Path, generator: bool) -> None:
     tokenizer = runs / "tokenizer"
     model = Colibri(config(load_tokenizer(tokenizer)))
     model.load_state_dict(torch.load(runs / f"{stage}.pt", weights_only=True, map_location="cpu")["model"])
@@ -89,11 +90,12 @@ def export(runs: Path, stage: str, out: Path) -> None:
         else:
             backbone[name.replace(".base.weight", ".weight")] = value
     metadata = {"format": "pt"}
-    common(out / "generator", tokenizer, "Idefics3Processor")
-    save_file({**backbone, **head}, out / "generator" / "model.safetensors", metadata)
-    write_json(out / "generator" / "config.json", model_config(model, "Idefics3ForConditionalGeneration"))
-    end = load_tokenizer(tokenizer).token_to_id("<end_of_utterance>")
-    write_json(out / "generator" / "generation_config.json", {"_from_model_config": True, "bos_token_id": 0, "eos_token_id": end, "pad_token_id": 2, "transformers_version": "4.46.0"})
+    if generator:
+        common(out / "generator", tokenizer, "Idefics3Processor")
+        save_file({**backbone, **head}, out / "generator" / "model.safetensors", metadata)
+        write_json(out / "generator" / "config.json", model_config(model, "Idefics3ForConditionalGeneration"))
+        end = load_tokenizer(tokenizer).token_to_id("<end_of_utterance>")
+        write_json(out / "generator" / "generation_config.json", {"_from_model_config": True, "bos_token_id": 0, "eos_token_id": end, "pad_token_id": 2, "transformers_version": "4.46.0"})
     common(out / "base", tokenizer, "ColIdefics3Processor")
     save_file({**backbone, **linear}, out / "base" / "model.safetensors", metadata)
     write_json(out / "base" / "config.json", model_config(model, "ColIdefics3"))
@@ -114,8 +116,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=here / "runs")
     parser.add_argument("--stage", required=True)
     parser.add_argument("--out", type=Path, default=here.parent / "builtin")
+    parser.add_argument("--generator", action="store_true", help="write the generator too")
     options = parser.parse_args()
-    export(options.runs, options.stage, options.out)
+    export(options.runs, options.stage, options.out, options.generator)
 
 
 if __name__ == "__main__":

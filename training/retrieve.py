@@ -23,7 +23,7 @@ from torch.nn import functional as F
 import processing
 import supervision as sup
 import targets
-from dense import POOL, TEMPERATURE, query_batch, word_loss
+from dense import POOL, TEMPERATURE, bank_of, query_batch, word_loss
 from model import TOKENS, Colibri, config, load_tokenizer, normalise
 from pages import kinds, words
 from training import Clock, Optimisers, parse, resume, save, stream
@@ -63,7 +63,7 @@ class Pages:
                 small[sup.tokens_of(word)] = False
         empty[-1] |= small
         facts = rng.sample(page.facts, min(3, len(page.facts)))
-        return {"pixels": pixels, "empty": empty.reshape(-1), "ids": processing.document_ids(self.tokenizer, rows, columns, TOKENS), "pairs": pairs,
+        return {"pixels": pixels, "empty": empty.reshape(-1), "ids": processing.document_ids(self.tokenizer, rows, columns, TOKENS), "pairs": pairs, "kind": page.kind,
                 "questions": [f.question for f in facts]}
 
 
@@ -81,7 +81,7 @@ def supervision(pages: list[dict], tokenizer, rng: random.Random) -> dict:
         offset += len(page["empty"])
     free_ids, free_words = query_batch(tokenizer, rng, 12, index)
     asked_ids, asked_words = query_batch(tokenizer, rng, 0, index, [q for p in pages for q in p["questions"]])
-    vectors = np.stack([targets.NOTHING if not w else targets.vector(w) for w in index])
+    vectors = bank_of(index)
     long = lambda x: torch.tensor(x, dtype=torch.long)
     return {"token_at": long(token_at), "word_at": long(word_at), "instance": long(instance), "vectors": torch.from_numpy(vectors),
             "free_ids": free_ids, "free_words": free_words, "asked_ids": asked_ids, "asked_words": asked_words}
@@ -115,7 +115,11 @@ def main() -> None:
         if len(pool) < 3 * options.batch:
             continue
         optimiser.scale(clock.schedule())
-        chosen = [pool[-1], *rng.sample(pool[:-1], options.batch - 1)]
+        # Hard negatives: every other batch holds pages of the newest one's kind, as far as there are any.
+        others = [p for p in pool[:-1] if number % 2 and p["kind"] == page["kind"]]
+        others = rng.sample(others, min(len(others), options.batch - 1))
+        rest = [p for p in pool[:-1] if all(p is not o for o in others)]
+        chosen = [pool[-1], *others, *rng.sample(rest, options.batch - 1 - len(others))]
         batch = {k: v.to(device) for k, v in supervision(chosen, tokenizer, rng).items()}
         longest = max(len(p["ids"]) for p in chosen)
         ids = torch.tensor([list(p["ids"]) + [2] * (longest - len(p["ids"])) for p in chosen], device=device)

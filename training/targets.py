@@ -17,7 +17,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from pages.words import STOP_WORDS, bare
+from pages.questions import KEYS
+from pages.words import COMMON, STOP_WORDS, bare
 
 DIM = 128
 NOTHING = np.eye(1, DIM, dtype=np.float32)[0]
@@ -41,6 +42,15 @@ def vector(word: str) -> np.ndarray:
         for i in range(len(source) - n + 1):
             total += weight * direction(source[i : i + n])
     return total / (np.linalg.norm(total) + 1e-6)
+
+
+#: Words many pages share. In a *question* they count half as much as a name, as inverse document frequency would have it.
+FREQUENT = frozenset(COMMON) | {part for key in KEYS for part in key.split()} | set("chart slide form letter table invoice report bar value highest lowest signed received".split())
+
+
+def asked(word: str) -> np.ndarray:
+    """The target of a query token: a frequent word leans towards nothing (cosine 0.5 to its own vector)."""
+    return 0.5 * vector(word) + 0.75**0.5 * NOTHING if word in FREQUENT else vector(word)
 
 
 def is_nothing(word: str) -> bool:
