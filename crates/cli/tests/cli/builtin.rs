@@ -89,3 +89,21 @@ fn it_is_unpacked_into_the_cache_and_can_be_named() {
         .exits(0);
     assert!(said.last()["hits"][0]["visual"].as_f64().unwrap() > 0.0);
 }
+
+#[test]
+fn it_says_what_it_is() {
+    let home = Home::empty();
+    // A folder of the same name does not hide it.
+    fs_err::create_dir(home.path("builtin")).unwrap();
+    let said = home.run(["models", "info", "builtin"]).exits(0);
+    assert!(
+        said.stdout.contains("trained from scratch"),
+        "{}",
+        said.stdout
+    );
+    assert!(
+        said.stdout.contains("adapter of a retriever"),
+        "{}",
+        said.stdout
+    );
+}

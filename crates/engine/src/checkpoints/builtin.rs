@@ -15,6 +15,12 @@ use crate::{Error, Result};
 /// The name that chooses it.
 pub const BUILTIN: &str = "builtin";
 
+/// What it is, what it was trained on and what it cannot do, for people.
+pub const ABOUT_BUILTIN: &str = "a very small retriever that this program carries, trained from scratch on generated \
+    pages (invoices, forms, letters, reports, tables, slides, charts). It finds printed words, names and figures by \
+    their look. It knows no synonyms, no pictures, no handwriting and no small print, and on real documents it is far \
+    above chance and far below text search; it writes no answers.";
+
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
         [$(($name, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../builtin/", $name)).as_slice())),*]

@@ -26,7 +26,7 @@ use crate::{
     hub::{Hub, HubConfig, Progress},
 };
 
-pub use builtin::BUILTIN;
+pub use builtin::{ABOUT_BUILTIN, BUILTIN};
 
 /// The retriever that serves when none is named.
 pub const DEFAULT_RETRIEVER: &str = "vidore/colSmol-256M";

@@ -6,6 +6,7 @@ use std::{
 };
 
 use colibri_engine::{
+    checkpoints::{ABOUT_BUILTIN, BUILTIN, DEFAULT_RETRIEVER},
     hub::{Hub, ModelName},
     registry::{self, Kind},
     vlm::idefics3::Config,
@@ -26,7 +27,7 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// Arguments of `models info`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A folder, or a hub name whose files are in the cache
+    /// A folder, a hub name whose files are in the cache, or `builtin`
     #[arg(value_name = "NAME|FOLDER")]
     model: String,
 }
@@ -38,7 +39,15 @@ pub(crate) struct Args {
 pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let screen = &context.screen;
     let hub = Hub::new(hub_config()?);
-    let folder = find(&hub, &args.model)?;
+    let is_builtin = args.model == BUILTIN;
+    let folder = if is_builtin {
+        let located = context
+            .models()?
+            .locate(BUILTIN, DEFAULT_RETRIEVER, &|_| {});
+        located?.checkpoint.folder
+    } else {
+        find(&hub, &args.model)?
+    };
     let kind = registry::inspect(&folder).map_err(colibri_engine::Error::from)?;
     let (word, base) = match &kind {
         Kind::Generator => ("generator", None),
@@ -69,14 +78,19 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     if screen.json {
         screen.json(&json!({
             "folder": folder, "kind": word, "base": base, "base_folder": base_folder,
+            "about": is_builtin.then_some(ABOUT_BUILTIN),
             "parameters": parameters, "weight_bytes": bytes, "shapes": config.as_ref().map(shapes_json),
         }))?;
         return Ok(Outcome::Done);
     }
-    let mut lines = vec![
+    let mut lines = Vec::new();
+    if is_builtin {
+        lines.push(("about", ABOUT_BUILTIN.to_owned()));
+    }
+    lines.extend([
         ("folder", folder.display().to_string()),
         ("kind", word.to_owned()),
-    ];
+    ]);
     if let Some(base) = base {
         let here = if base_folder.is_some() {
             "present"
