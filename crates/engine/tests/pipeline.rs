@@ -320,6 +320,31 @@ fn an_index_refuses_rows_of_another_retriever() {
 }
 
 #[test]
+fn an_index_whose_retriever_is_gone_is_searched_by_its_text() {
+    let scratch = tempfile::tempdir().unwrap();
+    let index = scratch.path().join("index");
+    let choice = tiny(scratch.path(), Role::Retriever);
+    let Choice::Named(folder) = &choice else {
+        unreachable!()
+    };
+    let folder = folder.clone();
+    run(
+        &index,
+        &[examples()],
+        &models(scratch.path(), choice, Choice::None),
+    );
+    fs_err::remove_dir_all(folder).unwrap();
+    let later = models(scratch.path(), Choice::Auto, Choice::None);
+    let index = Index::open(&index).unwrap();
+    let searcher = Searcher::open(&index, &later, Mode::Hybrid, &|_| {}).unwrap();
+    assert_eq!(searcher.mode(), Mode::Text);
+    let found = searcher
+        .search("Who presented the winter timetable?", 1, &Filter::default())
+        .unwrap();
+    assert!(found.hits[0].hit.document.ends_with("slides.pdf"));
+}
+
+#[test]
 fn pictures_are_found_and_read_by_what_they_look_like() {
     let scratch = tempfile::tempdir().unwrap();
     let models = models(

@@ -272,11 +272,22 @@ impl Models {
                     Ok(located) => located,
                     Err(Error::Cancelled) => return Err(Error::Cancelled),
                     Err(error) => {
+                        let reason = first_line(&error);
+                        // Rows of another retriever do not compare: an index that has them is then
+                        // searched by its text.
+                        let serves = match remembered {
+                            Some(_) => "no retriever: pages are found by their text alone",
+                            None => {
+                                "the built-in retriever serves: it is very small and reads plain printed words at best"
+                            }
+                        };
                         let message = format!(
-                            "the built-in retriever serves: it is very small and reads plain printed words at best ({}). `colibri models pull {name}` fetches a better one.",
-                            first_line(&error)
+                            "{serves} ({reason}). `colibri models pull {name}` fetches a better one."
                         );
                         on_event(ModelEvent::Fallback { message });
+                        if remembered.is_some() {
+                            return Ok(None);
+                        }
                         builtin::locate(&self.config.builtin_dir)?
                     }
                 }
