@@ -8,12 +8,16 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use colibri_index::{Filter, Index, Mode, Query, QueryRows, WriterOptions};
 use support::{DIM, document, maxsim, page, pages, settings, values};
 
 const PAGES: u32 = 3;
+
+/// Threads that search at the same time.
+const READERS: u64 = 64;
 
 /// The content a page with this text is of: its last word is `unique{content}x{number}`.
 fn content_of(text: &str) -> u64 {
@@ -39,14 +43,18 @@ fn searches_see_each_document_whole_while_it_changes() {
     let index = Index::open(dir.path()).unwrap();
     let finished = AtomicBool::new(false);
     let searches = AtomicUsize::new(0);
+    // Nobody starts before everybody is there: 64 searches are under way at once from the first step on.
+    let start = Barrier::new(READERS as usize + 1);
     std::thread::scope(|scope| {
-        for reader in 0..8u64 {
+        for reader in 0..READERS {
             let (index, finished, searches, dir) = (&index, &finished, &searches, dir.path());
+            let start = &start;
             scope.spawn(move || {
+                start.wait();
                 let own = Index::open(dir).unwrap();
                 let mut round = 0;
-                // At least eight each, 64 together, and for as long as the writer works.
-                while round < 8 || !finished.load(Ordering::Acquire) {
+                // At least twice each, over the shared index and over its own, and for as long as the writer works.
+                while round < 2 || !finished.load(Ordering::Acquire) {
                     let index = if round % 2 == 0 { index } else { &own };
                     check_one_search(index, reader * 100 + round % 10);
                     round += 1;
@@ -54,6 +62,7 @@ fn searches_see_each_document_whole_while_it_changes() {
                 }
             });
         }
+        start.wait();
         for step in 1..60u64 {
             let path = format!("/{}.pdf", step % 4);
             match step % 10 {
@@ -76,7 +85,7 @@ fn searches_see_each_document_whole_while_it_changes() {
         }
         finished.store(true, Ordering::Release);
     });
-    assert!(searches.load(Ordering::Relaxed) >= 64);
+    assert!(searches.load(Ordering::Relaxed) as u64 >= 2 * READERS);
     assert_eq!(index.verify().unwrap(), []);
 }
 
