@@ -105,11 +105,7 @@ fn parts(message: &Value) -> (usize, String) {
 fn ask_shows_the_service_the_pages_and_cites_them() {
     let home = Home::indexed();
     let service = Service::saying("The total is 1,234.56.");
-    let said = service.run(
-        &home,
-        &["ask", "What is the total of the invoice?", "-k", "2"],
-        "",
-    );
+    let said = service.run(&home, &["ask", "What is the total of the invoice?"], "");
     let said = said.exits(0);
     assert!(
         said.stdout
@@ -122,7 +118,7 @@ fn ask_shows_the_service_the_pages_and_cites_them() {
     let body = &service.asked()[0];
     assert_eq!(body["model"], "some-model");
     let (pictures, words) = parts(&body["messages"][0]);
-    assert_eq!(pictures, 2);
+    assert_eq!(pictures, 1);
     assert!(
         words.ends_with("What is the total of the invoice?"),
         "{words}"
@@ -182,17 +178,35 @@ fn what_the_service_refuses_is_told() {
     );
     let said = service.run(&home, &["generate", "Why?"], "").exits(2);
     let stderr = said.stderr.replace(&service.address.to_string(), "[host]");
-    snapshot!(Said { stderr, ..said }, @r"");
+    snapshot!(Said { stderr, ..said }, @r"
+    exit code 2
+    ----- err -----
+    error: `[host]` refused the key in OPENAI_API_KEY: Incorrect API key provided: (hidden)
+
+    hint: check OPENAI_API_KEY, and that OPENAI_BASE_URL is the service it belongs to
+    ");
     let said = home.run_with(
         ["generate", "Why?", "--generator", "openai:"],
         "",
         &[("OPENAI_BASE_URL", "http://localhost:1/v1")],
     );
-    snapshot!(said, @r"");
+    snapshot!(said, @r"
+    exit code 1
+    ----- err -----
+    error: `openai:` names no model
+
+    hint: name one, for example `--generator openai:gpt-4o-mini`
+    ");
     let said = home.run_with(
         ["generate", "Why?", "--generator", "openai:m"],
         "",
         &[("OPENAI_BASE_URL", "localhost:1/v1")],
     );
-    snapshot!(said, @r"");
+    snapshot!(said, @r"
+    exit code 1
+    ----- err -----
+    error: the address of the service cannot be used: it does not begin with `https://` or `http://` and a host
+
+    hint: set OPENAI_BASE_URL to the address that ends before `/chat/completions`, for example `http://localhost:8080/v1`
+    ");
 }
