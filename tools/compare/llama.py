@@ -169,7 +169,9 @@ def main() -> None:
             write_vision(vision_path, config, file.get_tensor, KINDS[name])
 
     quiet = llama_cpp.llama_log_callback(lambda *_: None)
-    llama_cpp.llama_log_set(quiet, None)
+    for set_log in (llama_cpp.llama_log_set, mtmd.mtmd_log_set, mtmd.mtmd_helper_log_set):
+        set_log(quiet, None)
+    no_callback = ctypes.cast(None, mtmd.mtmd_helper_post_decode_callback)
     model = llama_cpp.llama_model_load_from_file(str(text_path).encode(), llama_cpp.llama_model_default_params())
     options = llama_cpp.llama_context_default_params()
     options.n_ctx, options.n_batch, options.n_ubatch = CONTEXT, 2048, 512
@@ -206,12 +208,10 @@ def main() -> None:
             looking += time.time() - before
             embedded = mtmd.mtmd_get_output_embd(vision)
             assert not mtmd.mtmd_helper_decode_image_chunk(
-                vision, context, chunk, embedded, past.value, 0, 2048, ctypes.byref(past)
+                vision, context, chunk, embedded, past.value, 0, 2048, ctypes.byref(past), no_callback, None
             )
         first = time.time() - started
         mtmd.mtmd_input_chunks_free(chunks)
-        # The same number of tokens at once: how fast the text model reads where nothing interrupts it.
-        ids = (llama_cpp.llama_token * past.value)(*(7 + i % 200 for i in range(past.value)))
         depth = past.value
         started = time.time()
         for step in range(NEW_TOKENS):
@@ -220,6 +220,8 @@ def main() -> None:
             one = (llama_cpp.llama_token * 1)(best)
             assert not llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(one, 1))
         decode = NEW_TOKENS / (time.time() - started)
+        # The same number of tokens at once: how fast the text model reads where nothing interrupts it.
+        ids = (llama_cpp.llama_token * depth)(*(7 + index % 200 for index in range(depth)))
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
         started = time.time()
         assert not llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(ids, depth))
