@@ -31,5 +31,6 @@ mod pool;
 pub mod rope;
 pub mod rows;
 pub mod scalar;
+pub mod selfcheck;
 mod simd;
 mod vector;
