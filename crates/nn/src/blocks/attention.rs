@@ -156,8 +156,8 @@ impl AttentionBlock {
     /// add work.
     fn inner(&self, seq: usize) -> Inner {
         match self.q_proj.precision() {
-            Some(Precision::Bf16 | Precision::Int8) if seq > 1 => Inner::Bf16,
-            Some(Precision::F32 | Precision::Bf16 | Precision::Int8) | None => Inner::F32,
+            Some(Precision::Bf16 | Precision::Int8 | Precision::Int4) if seq > 1 => Inner::Bf16,
+            Some(_) | None => Inner::F32,
         }
     }
 
