@@ -124,6 +124,7 @@ fn nothing_said() -> Completion {
         text: String::new(),
         ids: Vec::new(),
         prompt_tokens: 0,
+        new_tokens: 0,
         stop: StopReason::Cancelled,
     }
 }

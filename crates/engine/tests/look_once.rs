@@ -10,6 +10,7 @@ use colibri_engine::{
     answer::{AnswerOptions, Answering},
     checkpoints::{Choice, ModelConfig, Models, PrecisionChoice},
     generate::GenerateOptions,
+    hosted::HostedConfig,
     hub::HubConfig,
     index::{Filter, Index, Mode},
     ingest::{IngestOptions, ingest},
@@ -51,6 +52,7 @@ impl World {
         hub.offline = true;
         Models::new(ModelConfig {
             hub,
+            hosted: HostedConfig::default(),
             builtin_dir: self.at("cache"),
             retriever: named("retriever"),
             generator: named("generator"),

@@ -58,6 +58,7 @@ pub fn run() -> Vec<Check> {
         add("product f32", product(isa, Precision::F32));
         add("product bf16", product(isa, Precision::Bf16));
         add("product int8", product(isa, Precision::Int8));
+        add("product int4", product(isa, Precision::Int4));
         add("attention f32", attention(isa, Inner::F32, 3e-6));
         add("attention bf16", attention(isa, Inner::Bf16, 2e-2));
         add("layer norm", norm(isa, true));
@@ -108,20 +109,7 @@ fn product(isa: Isa, precision: Precision) -> (f64, f64) {
             out: RowsMut::new(&mut found, ROWS, OUT),
         },
     );
-    let narrow = |values: &[f32]| -> Vec<f32> {
-        values
-            .chunks_exact(INNER)
-            .flat_map(|row| match precision {
-                Precision::F32 => row.to_vec(),
-                Precision::Bf16 => row.iter().map(|v| bf16::from_f32(*v).to_f32()).collect(),
-                Precision::Int8 => {
-                    let (bytes, scale) = scalar::quantise(row);
-                    bytes.iter().map(|&byte| f32::from(byte) * scale).collect()
-                }
-            })
-            .collect()
-    };
-    let (x, w) = (narrow(&x), narrow(&w));
+    let (x, w) = (narrow(precision, &x, false), narrow(precision, &w, true));
     let mut wanted = vec![0.0; ROWS * OUT];
     scalar::matmul(
         Rows::new(&x, ROWS, INNER),
@@ -130,6 +118,23 @@ fn product(isa: Isa, precision: Precision) -> (f64, f64) {
     );
     // Roundings of sums of `INNER` terms below one.
     (greatest(&found, &wanted), 1e-6 * INNER as f64)
+}
+
+/// Rows as a product of this precision sees them.
+fn narrow(precision: Precision, values: &[f32], is_weights: bool) -> Vec<f32> {
+    let rows = values.chunks_exact(INNER).flat_map(|row| match precision {
+        Precision::F32 => row.to_vec(),
+        Precision::Bf16 => row.iter().map(|v| bf16::from_f32(*v).to_f32()).collect(),
+        Precision::Int8 | Precision::Int4 => {
+            let (bytes, scale) = if precision == Precision::Int4 && is_weights {
+                scalar::quantise_groups(row)
+            } else {
+                scalar::quantise(row)
+            };
+            bytes.iter().map(|&byte| f32::from(byte) * scale).collect()
+        }
+    });
+    rows.collect()
 }
 
 fn attention(isa: Isa, inner: Inner, tolerance: f64) -> (f64, f64) {

@@ -202,6 +202,7 @@ impl<'a> Answering<'a> {
         timings.prepare = milliseconds(prepared);
 
         let reading = Instant::now();
+        let status = |stage, message| AnswerEvent::Status { stage, message };
         let mut first: Option<f64> = None;
         let mut on_step = |step: Step<'_>| {
             match step {
@@ -209,7 +210,9 @@ impl<'a> Answering<'a> {
                     stage: "look",
                     message: format!("looking at {total} tiles"),
                 }),
-                Step::Tile { .. } => {}
+                Step::Tile { .. } | Step::Waiting => {}
+                Step::Status(message) => on_event(status("read", message.to_owned())),
+                Step::Note(message) => on_event(status("note", message.to_owned())),
                 Step::Prefill { tokens } => on_event(AnswerEvent::Status {
                     stage: "read",
                     message: format!("reading {tokens} tokens"),
@@ -230,9 +233,8 @@ impl<'a> Answering<'a> {
         let options = &self.options.generate;
         let answer = if let Some(looking) = looking {
             let mut on_tile = |done, total| on_step(Step::Tile { done, total }).is_continue();
-            look(looking, pictures, &mut on_tile).and_then(|seen| {
-                looking.generate_seen(&messages, &seen, options, &mut on_step)
-            })
+            look(looking, pictures, &mut on_tile)
+                .and_then(|seen| looking.generate_seen(&messages, &seen, options, &mut on_step))
         } else {
             let drawn = pictures.into_iter().filter_map(|picture| match picture {
                 Picture::Drawn { image, .. } => Some(image),
@@ -248,9 +250,10 @@ impl<'a> Answering<'a> {
         };
         let Completion {
             text,
-            ids,
             prompt_tokens,
+            new_tokens,
             stop,
+            ..
         } = match answer {
             Err(colibri_models::Error::Cancelled) => return Err(Error::Cancelled),
             other => other?,
@@ -278,7 +281,7 @@ impl<'a> Answering<'a> {
             generator: generator.located.name.clone(),
             stop: Some(stop),
             prompt_tokens,
-            new_tokens: ids.len(),
+            new_tokens,
             timings_ms: Timings::default(),
             peak_memory_bytes: 0,
         })

@@ -190,7 +190,7 @@ fn answer(generator: &LoadedGenerator, max_new_tokens: usize) -> Result<Answer> 
         match step {
             Step::Tile { total, .. } => tiles = total,
             Step::Prefill { .. } => looked = started.elapsed().as_secs_f64(),
-            Step::Text(_) => {}
+            Step::Text(_) | Step::Status(_) | Step::Note(_) | Step::Waiting => {}
         }
         ControlFlow::Continue(())
     };
@@ -223,7 +223,12 @@ const FEW_ROWS: usize = 32;
 /// Single products at the shapes of the models; all precisions with `auto`.
 pub fn kernels(precision: PrecisionChoice, runs: usize) -> Figures {
     let precisions = if precision == PrecisionChoice::Auto {
-        vec![Precision::F32, Precision::Bf16, Precision::Int8]
+        vec![
+            Precision::F32,
+            Precision::Bf16,
+            Precision::Int8,
+            Precision::Int4,
+        ]
     } else {
         vec![precision.precision()]
     };

@@ -138,6 +138,7 @@ mod tests {
     use crate::{
         bench::shapes::TINY,
         checkpoints::{Choice, ModelConfig, PrecisionChoice},
+        hosted::HostedConfig,
         hub::HubConfig,
     };
 
@@ -147,6 +148,7 @@ mod tests {
         let pair = TINY.write(scratch.path(), &cache, separate).unwrap();
         let models = Models::new(ModelConfig {
             hub: HubConfig::new(scratch.path().join("hub")),
+            hosted: HostedConfig::default(),
             builtin_dir: cache,
             retriever: Choice::Found(Box::new(pair.retriever)),
             generator: Choice::Found(Box::new(pair.generator)),

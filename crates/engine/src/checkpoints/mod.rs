@@ -8,6 +8,7 @@ mod fingerprint;
 mod resolve;
 
 use std::{
+    num::NonZeroU32,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -23,6 +24,7 @@ use colibri_models::{
 
 use crate::{
     Error, Result,
+    hosted::{self, Hosted, HostedConfig},
     hub::{Hub, HubConfig, Progress},
 };
 
@@ -42,7 +44,7 @@ pub enum Choice {
     Auto,
     /// None at all.
     None,
-    /// A folder or a hub name.
+    /// A folder, a hub name, or `openai:MODEL`.
     Named(String),
     /// One whose files are found already.
     Found(Box<Located>),
@@ -72,6 +74,8 @@ pub enum PrecisionChoice {
     Bf16,
     /// Eight bits with a scale a row.
     Int8,
+    /// Four bits with a multiplier for every 32 values.
+    Int4,
 }
 
 impl PrecisionChoice {
@@ -80,6 +84,7 @@ impl PrecisionChoice {
             Self::F32 => Precision::F32,
             Self::Auto | Self::Bf16 => Precision::Bf16,
             Self::Int8 => Precision::Int8,
+            Self::Int4 => Precision::Int4,
         }
     }
 }
@@ -93,7 +98,8 @@ impl std::str::FromStr for PrecisionChoice {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
-            other => Err(format!("`{other}` is none of auto, f32, bf16, int8")),
+            "int4" => Ok(Self::Int4),
+            other => Err(format!("`{other}` is none of auto, f32, bf16, int8, int4")),
         }
     }
 }
@@ -103,6 +109,8 @@ impl std::str::FromStr for PrecisionChoice {
 pub struct ModelConfig {
     /// The hub and its cache.
     pub hub: HubConfig,
+    /// Generators that run elsewhere.
+    pub hosted: HostedConfig,
     /// Where the built-in checkpoint is unpacked, and where hashes of weights are kept.
     pub builtin_dir: PathBuf,
     /// The retriever.
@@ -168,7 +176,7 @@ impl LoadedRetriever {
 /// A generator that is loaded.
 #[derive(Clone)]
 pub struct LoadedGenerator {
-    /// Where it came from.
+    /// Where it came from; without files where it runs elsewhere.
     pub located: Located,
     /// The model.
     pub model: Arc<dyn Generator>,
@@ -189,7 +197,7 @@ pub enum ModelEvent {
         /// The model.
         model: String,
     },
-    /// Something serves instead of what was meant, and why.
+    /// Something serves instead of what was meant, and why; or what a person should know of what serves.
     Fallback {
         /// One sentence.
         message: String,
@@ -353,6 +361,11 @@ impl Models {
     /// When the one that was named cannot be fetched or loaded.
     pub fn generator(&self, on_event: OnModelEvent<'_>) -> Result<Option<LoadedGenerator>> {
         Slot::get_or(&self.generator, || {
+            if let Choice::Named(name) = &self.config.generator
+                && let Some(model) = name.strip_prefix(hosted::PREFIX)
+            {
+                return Ok(Slot::Loaded(self.hosted(name, model, on_event)?));
+            }
             let Some(located) = self.locate_generator(on_event)? else {
                 return Ok(Slot::Absent);
             };
@@ -385,6 +398,36 @@ impl Models {
                 Ok(None)
             }
         }
+    }
+
+    /// A generator that runs elsewhere. Nothing is sent yet; where it is not on this machine, that is told.
+    fn hosted(
+        &self,
+        name: &str,
+        model: &str,
+        on_event: OnModelEvent<'_>,
+    ) -> Result<LoadedGenerator> {
+        let detail = self.config.tiles.detail.map(NonZeroU32::get);
+        let hosted = Hosted::new(model, self.config.hosted.clone(), detail)?;
+        if !hosted.is_here() {
+            let message = format!(
+                "questions and the pages shown with them are sent to {}",
+                hosted.host()
+            );
+            on_event(ModelEvent::Fallback { message });
+        }
+        Ok(LoadedGenerator {
+            located: Located {
+                name: name.to_owned(),
+                revision: String::new(),
+                checkpoint: Checkpoint {
+                    folder: PathBuf::new(),
+                    base: None,
+                },
+                made_up: None,
+            },
+            model: Arc::new(hosted),
+        })
     }
 
     /// Finds the files of a model, fetching what is missing; an adapter's base too.

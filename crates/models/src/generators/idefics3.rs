@@ -262,6 +262,7 @@ impl Idefics3Generator {
         }
         Ok(Completion {
             text: answer,
+            new_tokens: ids.len(),
             ids,
             prompt_tokens: prompt.len(),
             stop,
@@ -372,6 +373,7 @@ fn or_cancelled(answer: Result<Completion>, prompt_tokens: usize) -> Result<Comp
             text: String::new(),
             ids: Vec::new(),
             prompt_tokens,
+            new_tokens: 0,
             stop: StopReason::Cancelled,
         }),
         other => other,

@@ -294,11 +294,7 @@ impl Llama {
 
     /// An empty KV cache with room for `capacity` tokens.
     pub fn new_cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(
-            self.layers.len(),
-            self.config.num_key_value_heads() * self.config.head_dim(),
-            capacity,
-        )
+        KvCache::new(self.layers.len(), capacity)
     }
 
     /// Bytes of a KV cache with room for `capacity` tokens, at most: in f32.
