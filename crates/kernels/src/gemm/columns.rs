@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn small_features_alone_are_brought_up() {
         let sizes = [1.0, 1.0 / 64.0, 0.9, 80.0, 0.0];
-        let sign = |row: usize| if row % 3 == 0 { -1.0 } else { 1.0 };
+        let sign = |row: usize| if row.is_multiple_of(3) { -1.0 } else { 1.0 };
         let found = of(200, |row, column| sizes[column] * sign(row));
         assert_eq!(
             found.as_deref(),
