@@ -57,7 +57,8 @@ fn main() {
     let pages: Vec<RgbImage> = plain
         .map(|path| image::open(path).unwrap().to_rgb8())
         .collect();
-    let is_retriever = inspect(&folder).unwrap() == Kind::Retriever;
+    // An adapter over a base is a retriever.
+    let is_retriever = base.is_some() || inspect(&folder).unwrap() == Kind::Retriever;
     let checkpoint = Checkpoint { folder, base };
     if is_retriever {
         let wanted = rows(&checkpoint, Precision::F32, &pages);

@@ -36,8 +36,13 @@ pub(super) fn factors<E>(
         let first = part * (out_features - ROWS_AT_ONCE) / (parts - 1);
         read(first..first + ROWS_AT_ONCE, &mut rows)?;
         for row in rows.chunks_exact(in_features) {
-            for (square, &value) in squares.iter_mut().zip(row) {
-                *square += f64::from(value) * f64::from(value);
+            // Every row has a scale of its own, so that only sizes within a row count.
+            let square = |value: f32| f64::from(value) * f64::from(value);
+            let sum: f64 = row.iter().map(|&value| square(value)).sum();
+            if sum > 0.0 {
+                for (all, &value) in squares.iter_mut().zip(row) {
+                    *all += square(value) / sum;
+                }
             }
         }
     }
@@ -82,7 +87,15 @@ mod tests {
     fn small_features_alone_are_brought_up() {
         let sizes = [1.0, 1.0 / 64.0, 0.9, 80.0, 0.0];
         let sign = |row: usize| if row.is_multiple_of(3) { -1.0 } else { 1.0 };
-        let found = of(200, |row, column| sizes[column] * sign(row));
+        let found = of(200, |row, column| {
+            // Some rows are much larger than the others and put their own values in every feature.
+            let size = if row.is_multiple_of(7) {
+                900.0 + (row * (column + 3) % 11) as f32
+            } else {
+                1.0
+            };
+            sizes[column] * sign(row) * size
+        });
         assert_eq!(
             found.as_deref(),
             Some(&[1.0, 1.0 / 64.0, 1.0, 1.0, 1.0][..])
