@@ -11,6 +11,9 @@ pub enum Error {
     /// A model's files could not be brought here.
     #[error(transparent)]
     Hub(#[from] crate::hub::Error),
+    /// A document could not be fetched.
+    #[error(transparent)]
+    Web(#[from] crate::web::Error),
     /// A model could not be loaded or run.
     #[error(transparent)]
     Model(#[from] colibri_models::Error),
@@ -85,6 +88,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Hub(error) => error.code(),
+            Self::Web(error) => error.code(),
             Self::Model(_) => "model",
             Self::Document(_) => "document",
             Self::Index(_) => "index",
@@ -104,6 +108,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Hub(error) => error.hint(),
+            Self::Web(error) => error.hint().map(str::to_owned),
             Self::Index(error) => error.hint(),
             Self::NoRetriever { .. } => Some(
                 "run `colibri models pull vidore/colSmol-256M` where there is a network, or name a folder with `--retriever`; `--mode text` needs none"
@@ -135,6 +140,7 @@ impl Error {
     pub fn is_input(&self) -> bool {
         match self {
             Self::Document(_)
+            | Self::Web(_)
             | Self::Picture { .. }
             | Self::PathName { .. }
             | Self::ModelName { .. }

@@ -9,6 +9,7 @@ pub mod chat;
 pub mod checkpoints;
 mod error;
 mod geometry;
+mod heat;
 pub mod hub;
 pub mod ingest;
 pub mod memory;
@@ -17,13 +18,15 @@ pub mod picture;
 mod regions;
 pub mod retrieve;
 pub mod threads;
+pub mod web;
 mod words;
 
 pub use colibri_document as document;
 pub use colibri_index as index;
-pub use colibri_models::{generate, processor, registry, vlm};
+pub use colibri_models::{generate, generators, processor, registry, vlm};
 pub use error::{Error, Result, chain};
 pub use geometry::Region;
+pub use heat::{HeatMap, TokenHeat};
 
 /// The instruction sets of this machine that the kernels have paths for, the one in use last.
 pub fn instruction_sets() -> Vec<&'static str> {

@@ -2,11 +2,13 @@
 
 use crate::support::{Home, snapshot};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "index",
     "search",
     "ask",
     "chat",
+    "serve",
+    "mcp",
     "list",
     "remove",
     "stats",

@@ -379,6 +379,19 @@ impl Models {
         resolve::locate_default(&self.hub, name, example, on_event)
     }
 
+    /// The models that are in memory now, without waiting for one that is being loaded.
+    pub fn loaded(&self) -> (Option<LoadedRetriever>, Option<LoadedGenerator>) {
+        let retriever = self.retriever.try_lock().ok();
+        let generator = self.generator.try_lock().ok();
+        (
+            retriever.and_then(|slot| slot.clone()),
+            generator.and_then(|slot| match &*slot {
+                Slot::Loaded(loaded) => Some(loaded.clone()),
+                Slot::Unknown | Slot::Absent => None,
+            }),
+        )
+    }
+
     /// Gives the memory of the loaded models back.
     pub fn unload(&self) {
         *self
