@@ -16,7 +16,10 @@ pub enum Error {
     Web(#[from] crate::web::Error),
     /// A model could not be loaded or run.
     #[error(transparent)]
-    Model(#[from] colibri_models::Error),
+    Model(colibri_models::Error),
+    /// A generator that runs elsewhere could not answer.
+    #[error(transparent)]
+    Hosted(#[from] crate::hosted::Error),
     /// A document could not be read.
     #[error(transparent)]
     Document(#[from] colibri_document::Error),
@@ -83,6 +86,18 @@ pub enum Error {
     Cancelled,
 }
 
+impl From<colibri_models::Error> for Error {
+    fn from(error: colibri_models::Error) -> Self {
+        let colibri_models::Error::Elsewhere(cause) = error else {
+            return Self::Model(error);
+        };
+        match cause.downcast() {
+            Ok(hosted) => Self::Hosted(*hosted),
+            Err(cause) => Self::Model(colibri_models::Error::Elsewhere(cause)),
+        }
+    }
+}
+
 impl Error {
     /// A name that stays the same between versions.
     pub fn code(&self) -> &'static str {
@@ -90,6 +105,7 @@ impl Error {
             Self::Hub(error) => error.code(),
             Self::Web(error) => error.code(),
             Self::Model(_) => "model",
+            Self::Hosted(error) => error.code(),
             Self::Document(_) => "document",
             Self::Index(_) => "index",
             Self::Io { .. } => "io",
@@ -109,6 +125,7 @@ impl Error {
         match self {
             Self::Hub(error) => error.hint(),
             Self::Web(error) => error.hint().map(str::to_owned),
+            Self::Hosted(error) => error.hint(),
             Self::Index(error) => error.hint(),
             Self::NoRetriever { .. } => Some(
                 "run `colibri models pull vidore/colSmol-256M` where there is a network, or name a folder with `--retriever`; `--mode text` needs none"
@@ -151,6 +168,7 @@ impl Error {
                     colibri_index::Error::NoIndex { .. } | colibri_index::Error::Filter { .. }
                 )
             }
+            Self::Hosted(error) => error.is_input(),
             Self::Hub(_)
             | Self::Model(_)
             | Self::Io { .. }

@@ -10,6 +10,7 @@ pub mod checkpoints;
 mod error;
 mod geometry;
 mod heat;
+pub mod hosted;
 pub mod hub;
 pub mod ingest;
 pub mod memory;

@@ -196,30 +196,29 @@ impl Error {
     /// The status of the answer.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Engine(engine::Error::Index(
-                engine::index::Error::NoIndex { .. } | engine::index::Error::UnknownPage { .. },
-            )) => StatusCode::NOT_FOUND,
-            Self::Engine(engine::Error::Index(engine::index::Error::Locked { .. })) => {
-                StatusCode::CONFLICT
-            }
             Self::Engine(engine::Error::Index(engine::index::Error::Filter { .. })) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Engine(engine::Error::NoRetriever { .. } | engine::Error::NoGenerator { .. }) => {
-                StatusCode::CONFLICT
-            }
+            Self::Engine(
+                engine::Error::NoRetriever { .. }
+                | engine::Error::NoGenerator { .. }
+                | engine::Error::Index(engine::index::Error::Locked { .. }),
+            ) => StatusCode::CONFLICT,
             Self::Engine(engine::Error::Cancelled) => StatusCode::GONE,
-            Self::Engine(error) if error.is_input() => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BadRequest { .. } | Self::NotJson => StatusCode::BAD_REQUEST,
             Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::NotFound { .. }
+            | Self::Engine(engine::Error::Index(
+                engine::index::Error::NoIndex { .. } | engine::index::Error::UnknownPage { .. },
+            )) => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UploadsFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Busy { .. } | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Engine(error) if error.is_input() => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Engine(_)
             | Self::Answer { .. }
             | Self::Thread { .. }

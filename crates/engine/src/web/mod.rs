@@ -18,6 +18,7 @@ mod partial;
 mod request;
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -42,6 +43,8 @@ pub struct FetchConfig {
     pub fresh_time: Duration,
     /// Also addresses that are not public.
     pub allow_private: bool,
+    /// These addresses though they are not public.
+    pub trusted: Vec<SocketAddr>,
 }
 
 impl FetchConfig {
@@ -54,6 +57,7 @@ impl FetchConfig {
             total_time: Duration::from_mins(10),
             fresh_time: Duration::from_hours(24),
             allow_private: false,
+            trusted: Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
 use colibri_engine::{
     checkpoints::{Choice, ModelConfig, PrecisionChoice},
     document::OpenOptions,
+    hosted::HostedConfig,
     hub::HubConfig,
     processor::TileOptions,
 };
@@ -54,6 +55,7 @@ pub(crate) fn settings(folder: &Path) -> ServerConfig {
         roots: Vec::new(),
         models: ModelConfig {
             hub,
+            hosted: HostedConfig::default(),
             builtin_dir: folder.join("builtin"),
             retriever: Choice::None,
             generator: Choice::None,
