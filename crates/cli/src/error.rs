@@ -216,12 +216,7 @@ impl Error {
                 "what is finished is kept; run the same command again to go on"
             }
             Self::Engine(error) => return error.hint(),
-            Self::Server(error) => match &**error {
-                colibri_server::Error::Listen { .. } => {
-                    "another program may listen there; choose another with `--port`"
-                }
-                error => return error.hint(),
-            },
+            Self::Server(error) => return error.hint(),
             Self::KeyNeeded { .. } => {
                 "set COLIBRI_API_KEY to a long secret, or let everybody in with `--no-api-key`"
             }

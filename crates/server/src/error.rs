@@ -178,6 +178,7 @@ impl Error {
             Self::UploadsFull { .. } => "remove documents",
             Self::NotJson => "add the header, and send the body as UTF-8",
             Self::Busy { .. } => "try again in a moment",
+            Self::Listen { .. } => "another program may listen there; choose another with `--port`",
             Self::BadRequest { .. }
             | Self::Forbidden { .. }
             | Self::NotFound { .. }
@@ -187,7 +188,6 @@ impl Error {
             | Self::Ending
             | Self::Thread { .. }
             | Self::Io { .. }
-            | Self::Listen { .. }
             | Self::Mcp { .. } => return None,
         };
         Some(hint.to_owned())

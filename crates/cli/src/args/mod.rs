@@ -13,8 +13,8 @@ pub(crate) use reading::{Reading, Walking};
 pub(crate) use searching::Searching;
 
 use crate::commands::{
-    ask, chat, compact, completions, doctor, embed, generate, index, list, mcp, models, remove,
-    search, serve, stats, verify,
+    ask, bench, chat, compact, completions, doctor, embed, generate, index, list, mcp, models,
+    remove, search, serve, stats, verify,
 };
 
 /// What stands below the help of the program.
@@ -95,6 +95,8 @@ pub(crate) enum Command {
     Embed(embed::Args),
     /// Let the generator write, from a prompt and pictures
     Generate(generate::Args),
+    /// Measure speed and memory on this machine
+    Bench(bench::Args),
     /// Tell about this machine, the index and the models
     Doctor(doctor::Args),
     /// Write completions for a shell

@@ -2,7 +2,7 @@
 
 use crate::support::{Home, snapshot};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "index",
     "search",
     "ask",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 16] = [
     "models",
     "embed",
     "generate",
+    "bench",
     "doctor",
     "completions",
 ];
@@ -89,7 +90,7 @@ fn an_unknown_command_is_bad_input() {
     ----- err -----
     error: unrecognized subcommand 'serach'
 
-      tip: some similar subcommands exist: 'serve', 'search'
+      tip: some similar subcommands exist: 'bench', 'serve', 'search'
 
     Usage: colibri [OPTIONS] <COMMAND>
 

@@ -23,6 +23,7 @@ fn chosen(choice: &Choice, default: &str) -> String {
         Choice::Auto => format!("auto ({default})"),
         Choice::None => "none".to_owned(),
         Choice::Named(name) => name.clone(),
+        Choice::Found(located) => located.name.clone(),
     }
 }
 

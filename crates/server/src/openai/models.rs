@@ -17,6 +17,7 @@ fn named(choice: &Choice, default: &str) -> Option<String> {
         Choice::Auto => Some(default.to_owned()),
         Choice::None => None,
         Choice::Named(name) => Some(name.clone()),
+        Choice::Found(located) => Some(located.name.clone()),
     }
 }
 

@@ -62,6 +62,7 @@ pub(crate) fn settings(folder: &Path) -> ServerConfig {
             precision: PrecisionChoice::F32,
             prompt_version: None,
             tiles: TileOptions::default(),
+            feature_bytes: 0,
         },
         open: OpenOptions::default(),
         fetch: None,
