@@ -133,15 +133,19 @@ function fill(box, turn) {
 function painter(turn, element) {
   const box = element.querySelector(".answered"), turns = find("turns");
   let waiting = false;
+  const paint = () => {
+    if (!waiting) return;
+    waiting = false;
+    const atEnd = turns.scrollTop + turns.clientHeight >= turns.scrollHeight - 60;
+    fill(box, turn);
+    if (atEnd) turns.scrollTop = turns.scrollHeight;
+  };
   return () => {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => {
-      waiting = false;
-      const atEnd = turns.scrollTop + turns.clientHeight >= turns.scrollHeight - 60;
-      fill(box, turn);
-      if (atEnd) turns.scrollTop = turns.scrollHeight;
-    });
+    // A tab in the background has no frames; its answer is there all the same.
+    requestAnimationFrame(paint);
+    setTimeout(paint, 250);
   };
 }
 
