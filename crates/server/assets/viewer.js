@@ -9,7 +9,7 @@ let shown = null;
 // A warm scale that is read by lightness as well as by hue.
 function colour(heat) {
   const t = heat / 255;
-  return [Math.round(255 - 30 * t), Math.round(214 - 150 * t), Math.round(70 - 50 * t), Math.round(190 * t ** 1.6)];
+  return [Math.round(255 - 30 * t), Math.round(214 - 150 * t), Math.round(70 - 50 * t), Math.round(200 * Math.max(0, 2 * t - 1) ** 1.3)];
 }
 
 export function empty() {
@@ -138,7 +138,8 @@ function intoWords(tokens) {
   return groups.filter((group) => /[\p{L}\p{N}]/u.test(group.text));
 }
 
-// The hottest of the tokens counts; smaller boxes are drawn over larger ones.
+// The mean of the tokens counts, since a page that is hot for one word only is found by all of them together;
+// what is cooler than half way is left as it is, and smaller boxes are drawn over larger ones.
 function draw(canvas, boxes, tokens) {
   const scale = Math.min(2, window.devicePixelRatio || 1);
   canvas.width = Math.round(canvas.clientWidth * scale);
@@ -149,8 +150,8 @@ function draw(canvas, boxes, tokens) {
   const area = ([left, top, right, bottom]) => (right - left) * (bottom - top);
   const order = boxes.map((box, at) => at).sort((a, b) => area(boxes[b]) - area(boxes[a]));
   for (const at of order) {
-    const hottest = Math.max(...tokens.map((token) => token.heat[at]));
-    const [red, green, blue, alpha] = colour(hottest);
+    const mean = tokens.reduce((sum, token) => sum + token.heat[at], 0) / tokens.length;
+    const [red, green, blue, alpha] = colour(mean);
     if (alpha < 12) continue;
     const [left, top, right, bottom] = boxes[at];
     context.fillStyle = `rgb(${red} ${green} ${blue} / ${(alpha / 255 * 0.72).toFixed(3)})`;
