@@ -1,7 +1,5 @@
 //! Tiles that are byte for byte the same go through the tower once, and every place of the prompt gets their tokens.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use candle_core::Tensor;
 use colibri_models::{
     Placement, Precision, Result, Trace,
