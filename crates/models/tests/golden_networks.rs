@@ -15,10 +15,10 @@ use colibri_models::{
     Placement, Precision, Result, Trace,
     generate::{GenerateOptions, StopReason},
     generators::{Idefics3Generator, Request},
-    processor::{Content, Message, Role, TileOptions},
-    registry::{Checkpoint, Kind, LoadOptions, inspect},
-    retrievers::{ColIdefics3, Retriever, Rows},
-    vlm::idefics3::Config,
+    processor::{Content, DocumentPrompt, Message, Role, TileOptions},
+    registry::{Checkpoint, Kind, LoadOptions, inspect, load_generator, load_retriever},
+    retrievers::{ColIdefics3, ColPali, PageEmbedding, Retriever, Rows},
+    vlm::{idefics3::Config, paligemma},
 };
 use colibri_nn::{
     Weights,
@@ -26,6 +26,7 @@ use colibri_nn::{
 };
 use colibri_testkit::golden::{Case, CaseContent, cosine, expand, relative_l2};
 use image::RgbImage;
+use sha2::{Digest as _, Sha256};
 
 /// f32 rounding accumulated over a stage; the reference itself moves by about 1e-6 between its own paths.
 const STAGE_TOLERANCE: f64 = 1e-4;
@@ -59,21 +60,84 @@ fn weights(checkpoint: &Checkpoint, options: &LoadOptions) -> Weights {
     Weights::new(store.into(), options.placement.clone()).with_adapter(adapter.map(Into::into))
 }
 
-fn retriever(case: &Case, options: &LoadOptions) -> ColIdefics3 {
+/// A retriever of either family.
+enum AnyRetriever {
+    ColIdefics3(ColIdefics3),
+    ColPali(ColPali),
+}
+
+impl AnyRetriever {
+    fn model(&self) -> &dyn Retriever {
+        match self {
+            Self::ColIdefics3(model) => model,
+            Self::ColPali(model) => model,
+        }
+    }
+
+    fn tiles(&self, case: &Case) -> TileOptions {
+        match self {
+            Self::ColIdefics3(model) => {
+                tile_options(case, model.processor().images().config().tile_side)
+            }
+            Self::ColPali(_) => TileOptions::default(),
+        }
+    }
+
+    fn document(&self, case: &Case) -> DocumentPrompt {
+        let image = &images(case)[0];
+        match self {
+            Self::ColIdefics3(model) => model.processor().document(image, &self.tiles(case)),
+            Self::ColPali(model) => model.processor().document(image),
+        }
+        .unwrap()
+    }
+
+    fn query_ids(&self, case: &Case) -> Vec<u32> {
+        let query = case.query.as_ref().unwrap();
+        match self {
+            Self::ColIdefics3(model) => model.processor().query_ids(query),
+            Self::ColPali(model) => model.processor().query_ids(query),
+        }
+        .unwrap()
+    }
+
+    fn embed_page(&self, case: &Case, trace: &mut dyn Trace) -> PageEmbedding {
+        let (image, on_tile) = (&images(case)[0], &mut |_, _| true);
+        match self {
+            Self::ColIdefics3(model) => {
+                model.embed_page_traced(image, &self.tiles(case), on_tile, trace)
+            }
+            Self::ColPali(model) => model.embed_page_traced(image, on_tile, trace),
+        }
+        .unwrap()
+    }
+
+    fn embed_query(&self, case: &Case, trace: &mut dyn Trace) -> Rows {
+        let query = case.query.as_ref().unwrap();
+        match self {
+            Self::ColIdefics3(model) => model.embed_query_traced(query, trace),
+            Self::ColPali(model) => model.embed_query_traced(query, trace),
+        }
+        .unwrap()
+    }
+}
+
+fn retriever(case: &Case, options: &LoadOptions) -> AnyRetriever {
     let checkpoint = checkpoint(case);
-    let config = Config::load(checkpoint.base_folder()).unwrap();
     let mut options = options.clone();
     options.prompt_version = case
         .prompt_version
         .as_ref()
         .map(|name| name.parse().unwrap());
-    ColIdefics3::load(
-        &config,
-        &weights(&checkpoint, &options),
-        &checkpoint,
-        &options,
-    )
-    .unwrap()
+    let weights = weights(&checkpoint, &options);
+    if case.checkpoint.starts_with("colpali") {
+        let config = paligemma::Config::load(checkpoint.base_folder()).unwrap();
+        let model = ColPali::load(&config, &weights, &checkpoint, &options);
+        return AnyRetriever::ColPali(model.unwrap());
+    }
+    let config = Config::load(checkpoint.base_folder()).unwrap();
+    let model = ColIdefics3::load(&config, &weights, &checkpoint, &options);
+    AnyRetriever::ColIdefics3(model.unwrap())
 }
 
 fn generator(case: &Case, options: &LoadOptions) -> Idefics3Generator {
@@ -261,24 +325,24 @@ fn embed(case: &Case, options: &LoadOptions) -> Rows {
     let model = retriever(case, options);
     let mut recorder = Recorder::default();
     let rows = if case.kind == "page" {
-        let images = images(case);
-        let tiles = tile_options(case, model.processor().images().config().tile_side);
-        let prompt = model.processor().document(&images[0], &tiles).unwrap();
+        let prompt = model.document(case);
         assert_eq!(prompt.ids, expand(&case.ids), "{}: ids", case.label());
-        let embedding = model
-            .embed_page_traced(&images[0], &tiles, &mut |_, _| true, &mut recorder)
-            .unwrap();
+        let pixels: String = Sha256::digest(prompt.tiles.as_bytes())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(pixels, case.tiles[0].sha256, "{}: pixels", case.label());
+        let embedding = model.embed_page(case, &mut recorder);
         assert_eq!(embedding.geometry.len(), prompt.ids.len());
         embedding.rows
     } else {
-        let query = case.query.as_ref().unwrap();
         assert_eq!(
-            model.processor().query_ids(query).unwrap(),
+            model.query_ids(case),
             expand(&case.ids),
             "{}: ids",
             case.label()
         );
-        model.embed_query_traced(query, &mut recorder).unwrap()
+        model.embed_query(case, &mut recorder)
     };
     recorder.compare(case);
     for (found, expected) in rows
@@ -335,17 +399,9 @@ fn every_prompt_version_gives_its_ids() {
             case.prompt_version = Some(version.clone());
             let model = retriever(&case, &on_cpu());
             let ids = if case.kind == "page" {
-                let tiles = tile_options(&case, model.processor().images().config().tile_side);
-                model
-                    .processor()
-                    .document(&images(&case)[0], &tiles)
-                    .unwrap()
-                    .ids
+                model.document(&case).ids
             } else {
-                model
-                    .processor()
-                    .query_ids(case.query.as_ref().unwrap())
-                    .unwrap()
+                model.query_ids(&case)
             };
             assert_eq!(ids, expand(&expected.ids), "{} {version}", case.label());
         }
@@ -388,10 +444,10 @@ fn folders_tell_what_they_hold() {
     }
     for case in cases(&["page"]) {
         let checkpoint = checkpoint(&case);
-        assert!(matches!(
-            inspect(&checkpoint.folder).unwrap(),
-            Kind::Adapter { .. }
-        ));
+        assert_eq!(
+            matches!(inspect(&checkpoint.folder).unwrap(), Kind::Adapter { .. }),
+            case.adapter.is_some()
+        );
         assert_eq!(inspect(checkpoint.base_folder()).unwrap(), Kind::Retriever);
     }
 }
@@ -404,15 +460,7 @@ fn lower_precisions_point_the_same_way() {
         for case in cases(&["page"]) {
             let expected = embed(&case, &on_cpu());
             let model = retriever(&case, &LoadOptions::new(Placement::cpu(precision)));
-            let tiles = tile_options(&case, model.processor().images().config().tile_side);
-            let found = model
-                .embed_page_traced(
-                    &images(&case)[0],
-                    &tiles,
-                    &mut |_, _| true,
-                    &mut colibri_models::NoTrace,
-                )
-                .unwrap();
+            let found = model.embed_page(&case, &mut colibri_models::NoTrace);
             let cosines = found
                 .rows
                 .values
@@ -427,12 +475,13 @@ fn lower_precisions_point_the_same_way() {
 
 #[test]
 fn work_stops_when_asked() {
-    let case = cases(&["page"]).remove(0);
-    let model = retriever(&case, &on_cpu());
-    let error = model
-        .embed_page(&images(&case)[0], &mut |done, _| done < 1)
-        .unwrap_err();
-    assert!(matches!(error, colibri_models::Error::Cancelled));
+    for case in cases(&["page"]) {
+        let error = retriever(&case, &on_cpu())
+            .model()
+            .embed_page(&images(&case)[0], &mut |done, total| done + 1 < total)
+            .unwrap_err();
+        assert!(matches!(error, colibri_models::Error::Cancelled));
+    }
 
     let case = cases(&["generate"])
         .into_iter()
@@ -466,4 +515,63 @@ fn work_stops_when_asked() {
             .text
             .starts_with(completion.text.trim_end_matches('\u{fffd}'))
     );
+}
+
+/// The files of three layouts, the adapter of yet another way of saying them, and what is no generator.
+#[test]
+fn the_registry_loads_every_retriever() {
+    let mut seen = 0;
+    for case in cases(&["query"]) {
+        let checkpoint = checkpoint(&case);
+        let mut options = on_cpu();
+        options.prompt_version = case
+            .prompt_version
+            .as_ref()
+            .map(|name| name.parse().unwrap());
+        let model = load_retriever(&checkpoint, &options).unwrap();
+        let rows = model.embed_query(case.query.as_ref().unwrap()).unwrap();
+        let expected = retriever(&case, &on_cpu()).embed_query(&case, &mut colibri_models::NoTrace);
+        assert_eq!(rows, expected, "{}", case.label());
+        assert_eq!(
+            model.settings().prompt_version.as_str(),
+            case.prompt_version.unwrap()
+        );
+        assert!(load_generator(&checkpoint, &on_cpu()).is_err());
+        seen += 1;
+    }
+    assert!(seen >= 6, "{seen}");
+}
+
+/// What each library does when nothing is said.
+#[test]
+fn colpali_reads_the_prompts_of_the_library_that_saved_it() {
+    for (name, version) in [("colpali-hf", "0.3.1"), ("colpali-merged", "0.3.11")] {
+        let case = cases(&["page"])
+            .into_iter()
+            .find(|case| case.checkpoint == name)
+            .unwrap();
+        let model = load_retriever(&checkpoint(&case), &on_cpu()).unwrap();
+        assert_eq!(model.settings().prompt_version.as_str(), version);
+        let found = model
+            .embed_page(&images(&case)[0], &mut |_, _| true)
+            .unwrap();
+        assert_eq!(found.rows.num_rows(), case.num_tokens);
+        // 64 patches, each a cell of one grid over the page.
+        let cells = found.geometry.iter().filter_map(|token| token.page_box);
+        let cells: Vec<_> = cells.collect();
+        assert_eq!(cells.len(), 64);
+        let last = cells[63];
+        assert_eq!(
+            (last.left, last.top, last.right, last.bottom),
+            (0.875, 0.875, 1.0, 1.0)
+        );
+    }
+    let case = cases(&["page"])
+        .into_iter()
+        .find(|case| case.checkpoint == "colpali-hf")
+        .unwrap();
+    let mut options = on_cpu();
+    options.prompt_version = Some("0.3.5".parse().unwrap());
+    let error = load_retriever(&checkpoint(&case), &options).err().unwrap();
+    assert!(error.to_string().contains("`0.3.4`"), "{error}");
 }

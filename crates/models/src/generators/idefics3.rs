@@ -1,6 +1,6 @@
-//! Idefics3 as a generator: SmolVLM 256M, 500M, 2.2B (Instruct, Base, Synthetic), Idefics3-8B.
+//! The Idefics family as a generator: SmolVLM 256M, 500M, 2.2B (Instruct, Base, Synthetic), Idefics3-8B, Idefics2-8B.
 //!
-//! Upstream: `Idefics3ForConditionalGeneration` and `generate` in transformers 5.23, greedy by default.
+//! Upstream: `Idefics3ForConditionalGeneration`, `Idefics2ForConditionalGeneration` and `generate` in transformers 5.23, greedy by default.
 
 use std::ops::ControlFlow;
 
@@ -39,10 +39,15 @@ impl Idefics3Generator {
         options: &LoadOptions,
     ) -> Result<Self> {
         let files = ProcessorFiles::new(&checkpoint.folder);
-        let processor = Idefics3Processor::load(&files, Some(config.tokens_per_tile()))?;
+        let tokens = config.tokens_per_tile();
+        let processor = if config.is_idefics2() {
+            Idefics3Processor::load_idefics2(&files, tokens)?
+        } else {
+            Idefics3Processor::load(&files, Some(tokens))?
+        };
         let end_ids = end_ids(
             &checkpoint.folder,
-            Some(processor.tokenizer().end_of_utterance_id()),
+            processor.tokenizer().end_of_utterance_id(),
         )?;
         let backbone = Idefics3::load(config, &weights.pp("model"))?;
         let head = backbone.load_head(weights)?;
