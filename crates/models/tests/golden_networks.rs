@@ -18,6 +18,7 @@ use colibri_models::{
     processor::{Content, DocumentPrompt, Message, Role, TileOptions},
     registry::{Checkpoint, Kind, LoadOptions, inspect, load_generator, load_retriever},
     retrievers::{ColIdefics3, ColPali, PageEmbedding, Retriever, Rows},
+    vision::siglip::positions,
     vlm::{idefics3::Config, paligemma},
 };
 use colibri_nn::{
@@ -242,6 +243,11 @@ impl Recorder {
     }
 }
 
+fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn cases(kinds: &[&str]) -> Vec<Case> {
     let cases: Vec<Case> = Case::all(&golden().join("cases"))
         .into_iter()
@@ -264,6 +270,19 @@ fn generate(case: &Case, options: &LoadOptions) {
         .process(&messages, &images, true, &tiles)
         .unwrap();
     assert_eq!(prompt.ids, expand(&case.ids), "{}: ids", case.label());
+    assert_eq!(prompt.tiles.len(), case.tiles.len(), "{}", case.label());
+    for (tiles, expected) in prompt.tiles.iter().zip(&case.tiles) {
+        assert_eq!(
+            sha256(tiles.as_bytes()),
+            expected.sha256,
+            "{}: pixels",
+            case.label()
+        );
+        let sizes: Vec<[u32; 2]> = tiles.frames().map(|f| [f.width, f.height]).collect();
+        if !expected.sizes.is_empty() {
+            assert_eq!(sizes, expected.sizes, "{}: sizes", case.label());
+        }
+    }
 
     let expected = case.generated.as_ref().unwrap();
     let generate_options = GenerateOptions {
@@ -327,11 +346,12 @@ fn embed(case: &Case, options: &LoadOptions) -> Rows {
     let rows = if case.kind == "page" {
         let prompt = model.document(case);
         assert_eq!(prompt.ids, expand(&case.ids), "{}: ids", case.label());
-        let pixels: String = Sha256::digest(prompt.tiles.as_bytes())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        assert_eq!(pixels, case.tiles[0].sha256, "{}: pixels", case.label());
+        assert_eq!(
+            sha256(prompt.tiles.as_bytes()),
+            case.tiles[0].sha256,
+            "{}: pixels",
+            case.label()
+        );
         let embedding = model.embed_page(case, &mut recorder);
         assert_eq!(embedding.geometry.len(), prompt.ids.len());
         embedding.rows
@@ -574,4 +594,56 @@ fn colpali_reads_the_prompts_of_the_library_that_saved_it() {
     options.prompt_version = Some("0.3.5".parse().unwrap());
     let error = load_retriever(&checkpoint(&case), &options).err().unwrap();
     assert!(error.to_string().contains("`0.3.4`"), "{error}");
+}
+
+/// For every number of patches along a side, where they stand in the table of positions.
+#[test]
+fn fractional_positions_equal_torch() {
+    #[derive(serde::Deserialize)]
+    struct Side {
+        side: usize,
+        buckets: Vec<Vec<u32>>,
+    }
+    let text = fs_err::read(golden().join("positions.json")).unwrap();
+    let sides: Vec<Side> = serde_json::from_slice(&text).unwrap();
+    assert!(sides.iter().any(|side| side.side == 70));
+    for Side { side, buckets } in sides {
+        assert_eq!(buckets.len(), side);
+        for (index, expected) in buckets.iter().enumerate() {
+            let across = positions(1, index + 1, side);
+            assert_eq!(&across, expected, "{} of {side}", index + 1);
+            let down: Vec<u32> = expected.iter().map(|row| row * side as u32).collect();
+            assert_eq!(positions(index + 1, 1, side), down);
+        }
+    }
+}
+
+/// An adapter whose modules are named as a later version names them fits a base of the earlier names.
+#[test]
+fn an_adapter_of_another_layout_fits() {
+    let case = cases(&["query"])
+        .into_iter()
+        .find(|case| case.adapter.as_deref() == Some("colpali"))
+        .unwrap();
+    let mut checkpoint = checkpoint(&case);
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs_err::read_dir(&checkpoint.folder).unwrap() {
+        let from = entry.unwrap().path();
+        fs_err::copy(&from, folder.path().join(from.file_name().unwrap())).unwrap();
+    }
+    let path = folder.path().join("adapter_model.safetensors");
+    let bytes = fs_err::read(&path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let renamed = tensors.iter().map(|(name, view)| {
+        let name = name.replace("model.language_model.model.", "model.model.language_model.");
+        (name, view)
+    });
+    let written = safetensors::serialize(renamed, None).unwrap();
+    assert_ne!(written.len(), 0);
+    fs_err::write(&path, written).unwrap();
+    checkpoint.folder = folder.path().to_owned();
+    let model = load_retriever(&checkpoint, &on_cpu()).unwrap();
+    let query = case.query.as_ref().unwrap();
+    let expected = retriever(&case, &on_cpu()).embed_query(&case, &mut colibri_models::NoTrace);
+    assert_eq!(model.embed_query(query).unwrap(), expected);
 }

@@ -215,7 +215,7 @@ fn a_cache_continues_a_sequence() {
     for weights in both(folder.path(), None) {
         let block = attention(&weights, Visibility::Causal);
         let whole = block.forward(x.copy().unwrap(), None).unwrap();
-        let mut cache = KvCache::new(1, KV_HEADS * HEAD_DIM, 16);
+        let mut cache = KvCache::new(1, 16);
         let mut parts = Vec::new();
         for (start, len) in [(0, 5), (5, 1), (6, 3)] {
             let part = x.narrow(1, start, len).unwrap().copy().unwrap();

@@ -92,6 +92,9 @@ pub enum CaseContent {
 pub struct CaseTiles {
     /// Of all frames one after another, as bytes.
     pub sha256: String,
+    /// Width and height of each frame, where they differ.
+    #[serde(default)]
+    pub sizes: Vec<[u32; 2]>,
 }
 
 /// Ids of one prompt version.

@@ -130,6 +130,15 @@ impl Plan<'_> {
         )
     }
 
+    /// Distance between the steps of key panel `panel` in words: those of a store are all full.
+    pub(super) fn key_stride(&self, panel: usize, is_stored: bool) -> usize {
+        if is_stored {
+            self.kernels.panel_width
+        } else {
+            self.key_panel(panel).1
+        }
+    }
+
     /// Words of the packed keys of a head.
     pub(super) fn key_words(&self) -> usize {
         self.padded_keys() * self.dim_words()

@@ -1,6 +1,7 @@
 //! The Idefics family as a generator: SmolVLM 256M, 500M, 2.2B (Instruct, Base, Synthetic), Idefics3-8B, Idefics2-8B.
 //!
-//! Upstream: `Idefics3ForConditionalGeneration`, `Idefics2ForConditionalGeneration` and `generate` in transformers 5.23, greedy by default.
+//! Upstream: `Idefics3ForConditionalGeneration`, `Idefics2ForConditionalGeneration` and `generate` in transformers
+//! 5.23, greedy by default.
 
 use std::ops::ControlFlow;
 
@@ -95,6 +96,7 @@ impl Idefics3Generator {
                 text: String::new(),
                 ids: Vec::new(),
                 prompt_tokens: prompt.ids.len(),
+                new_tokens: 0,
                 stop: StopReason::Cancelled,
             }),
             Err(error) => Err(error),
@@ -194,6 +196,7 @@ impl Idefics3Generator {
         }
         Ok(Completion {
             text: answer,
+            new_tokens: ids.len(),
             ids,
             prompt_tokens: prompt.len(),
             stop,
