@@ -38,7 +38,7 @@ fn colpali_indexes_and_finds() {
         "{stats}"
     );
     // The form of the prompts, and how large pages are drawn.
-    assert_eq!(stats["prompt_version"], "0.3.11/256", "{stats}");
+    assert_eq!(stats["settings"]["prompt_version"], "0.3.11/256", "{stats}");
 
     let found = run(&home, &["search", "invoice", "--mode", "visual", "--json"])
         .exits(0)

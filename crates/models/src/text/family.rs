@@ -131,6 +131,6 @@ mod tests {
         assert_eq!((gemma.head_dim(), gemma.family), (256, Family::Gemma));
         assert!(gemma.check().is_ok());
         assert!(Family::Gemma.read(json!({"hidden_size": "wide"})).is_err());
-        assert!(Family::Mistral.read(json!([1])).is_err());
+        assert!(Family::Mistral.read(json!("wide")).is_err());
     }
 }
