@@ -73,7 +73,7 @@ fn colpali_indexes_and_finds() {
             "0.3.1",
         ],
     )
-    .exits(1);
+    .exits(2);
     assert!(said.stderr.contains("0.3.11"), "{said}");
     let said = run(
         &home,

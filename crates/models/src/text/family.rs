@@ -126,7 +126,9 @@ mod tests {
             Family::Mistral.read(Value::Null).unwrap().num_positions(),
             4096
         );
-        let gemma = json!({"hidden_size": 2048, "num_attention_heads": 8, "hidden_act": "gelu"});
+        let gemma = json!({
+            "hidden_size": 2048, "num_attention_heads": 8, "num_key_value_heads": 1, "hidden_act": "gelu",
+        });
         let gemma = Family::Gemma.read(gemma).unwrap();
         assert_eq!((gemma.head_dim(), gemma.family), (256, Family::Gemma));
         assert!(gemma.check().is_ok());
