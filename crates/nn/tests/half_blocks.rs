@@ -268,4 +268,5 @@ fn lower_precisions_stay_close() {
     // 8 bits of mantissa, and 8 bits with one scale a row: about 2^-9 and 2^-8 for each factor.
     assert!(relative_difference(&run(Precision::Bf16), &exact) < 0.01);
     assert!(relative_difference(&run(Precision::Int8), &exact) < 0.03);
+    assert!(relative_difference(&run(Precision::Int4), &exact) < 0.1);
 }

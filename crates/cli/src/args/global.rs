@@ -26,6 +26,8 @@ pub(crate) enum Precision {
     Bf16,
     /// 8 bits
     Int8,
+    /// 4 bits
+    Int4,
 }
 
 /// Prompts of the retriever.
@@ -82,7 +84,7 @@ pub(crate) struct Global {
     )]
     pub(crate) generator: String,
     /// Precision of the models
-    #[arg(long, value_enum, default_value_t = Precision::Auto, hide_possible_values = true, value_name = "auto|f32|bf16|int8", global = true)]
+    #[arg(long, value_enum, default_value_t = Precision::Auto, hide_possible_values = true, value_name = "auto|f32|bf16|int8|int4", global = true)]
     pub(crate) precision: Precision,
     /// Prompts of the retriever, by the version of colpali-engine [default: 0.3.11]
     #[arg(
@@ -130,6 +132,7 @@ impl Global {
             Precision::F32 => PrecisionChoice::F32,
             Precision::Bf16 => PrecisionChoice::Bf16,
             Precision::Int8 => PrecisionChoice::Int8,
+            Precision::Int4 => PrecisionChoice::Int4,
         }
     }
 

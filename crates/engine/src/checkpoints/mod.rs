@@ -71,6 +71,8 @@ pub enum PrecisionChoice {
     Bf16,
     /// Eight bits with a scale a row.
     Int8,
+    /// Four bits with a multiplier for every 32 values.
+    Int4,
 }
 
 impl PrecisionChoice {
@@ -79,6 +81,7 @@ impl PrecisionChoice {
             Self::F32 => Precision::F32,
             Self::Auto | Self::Bf16 => Precision::Bf16,
             Self::Int8 => Precision::Int8,
+            Self::Int4 => Precision::Int4,
         }
     }
 }
@@ -92,7 +95,8 @@ impl std::str::FromStr for PrecisionChoice {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
-            other => Err(format!("`{other}` is none of auto, f32, bf16, int8")),
+            "int4" => Ok(Self::Int4),
+            other => Err(format!("`{other}` is none of auto, f32, bf16, int8, int4")),
         }
     }
 }

@@ -110,7 +110,7 @@ impl Plan<'_> {
     pub(super) fn weight_stride(&self) -> usize {
         match self.precision {
             Precision::F32 => 0,
-            Precision::Bf16 | Precision::Int8 => {
+            Precision::Bf16 | Precision::Int8 | Precision::Int4 => {
                 self.score_stride().div_ceil(2).next_multiple_of(LINE)
             }
         }
