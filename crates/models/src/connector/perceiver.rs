@@ -59,9 +59,10 @@ impl Config {
         value: Value,
         text: &llama::Config,
     ) -> std::result::Result<Self, serde_json::Error> {
-        let mut config: Self = match value {
-            Value::Null => Self::default(),
-            value => serde_json::from_value(value)?,
+        let mut config = if value.is_null() {
+            Self::default()
+        } else {
+            serde_json::from_value(value)?
         };
         if config.hidden_size != text.hidden_size {
             config.hidden_size = text.hidden_size;

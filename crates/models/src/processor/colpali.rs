@@ -103,9 +103,10 @@ impl ColPaliProcessor {
     pub fn document_ids(&self) -> Result<Vec<u32>> {
         let marker = self.tokenizer.marker([])?;
         let images = IMAGE_TOKEN.repeat(self.image_seq_len);
-        let bos = match self.version {
-            PromptVersion::V0_3_1 => self.bos.clone(),
-            _ => self.bos.repeat(2),
+        let bos = if self.version == PromptVersion::V0_3_1 {
+            self.bos.clone()
+        } else {
+            self.bos.repeat(2)
         };
         self.tokenizer.encode_marked(&Marked {
             text: format!("{images}{bos}Describe the image.\n"),

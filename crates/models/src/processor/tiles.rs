@@ -185,7 +185,7 @@ impl ImageProcessor {
             Frames::Tiles => {}
             Frames::Square => return self.config.longest_edge,
             Frames::Native { .. } => {
-                return self.config.longest_edge * if self.splits(options) { 2 } else { 1 };
+                return self.config.longest_edge * if self.splits(*options) { 2 } else { 1 };
             }
         }
         match options.detail {
@@ -198,7 +198,7 @@ impl ImageProcessor {
     }
 
     /// Whether a picture that is large enough is cut.
-    fn splits(&self, options: &TileOptions) -> bool {
+    fn splits(&self, options: TileOptions) -> bool {
         options.split.unwrap_or(self.config.do_image_splitting)
     }
 
@@ -212,7 +212,7 @@ impl ImageProcessor {
         }
         let side = self.config.tile_side;
         if let Frames::Native { shortest_edge } = self.config.frames {
-            let split = self.splits(options);
+            let split = self.splits(*options);
             return native::plan(&self.config, shortest_edge, (width, height), split);
         }
         let longest_edge = self.longest_edge(options);
@@ -230,7 +230,7 @@ impl ImageProcessor {
                 tile_side: side,
             },
         };
-        if !self.splits(options) || self.config.frames == Frames::Square {
+        if !self.splits(*options) || self.config.frames == Frames::Square {
             return Ok(single);
         }
         let (cols, rows) = tiles_across(resized, side);

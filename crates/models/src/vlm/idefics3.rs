@@ -169,7 +169,7 @@ impl Config {
 #[derive(Debug)]
 enum Connector {
     PixelShuffle(PixelShuffleConnector),
-    Perceiver(PerceiverConnector),
+    Perceiver(Box<PerceiverConnector>),
 }
 
 /// Tower, connector and text model.
@@ -191,12 +191,11 @@ impl Idefics3 {
         let (vision_hidden, text_config) = (config.vision_config.hidden_size, &config.text_config);
         let at = vb.pp("connector");
         let connector = match &config.perceiver_config {
-            Some(perceiver) => Connector::Perceiver(PerceiverConnector::load(
-                perceiver,
-                vision_hidden,
-                text_config,
-                &at,
-            )?),
+            Some(perceiver) => {
+                let connector =
+                    PerceiverConnector::load(perceiver, vision_hidden, text_config, &at)?;
+                Connector::Perceiver(Box::new(connector))
+            }
             None => Connector::PixelShuffle(PixelShuffleConnector::load(
                 config.scale_factor(),
                 vision_hidden,
