@@ -7,7 +7,7 @@ use std::{
 
 use colibri_nn::{
     Placement, Precision, Weights,
-    weights::{Adapter, AdapterConfig, WeightStore},
+    weights::{Adapter, AdapterConfig, TensorPool, WeightStore},
 };
 
 use crate::{
@@ -61,7 +61,22 @@ pub struct LoadOptions {
     pub tiles: TileOptions,
     /// Adds an adapter to the base weights at load, in place of applying it beside them.
     pub merge_adapter: bool,
+    /// In place of weight files, values made up from this seed: for measuring. A retriever is then a base of
+    /// these values with an adapter over its text layers, as the published ones are.
+    pub made_up: Option<u64>,
+    /// Where matrices that another model holds already are found.
+    pub pool: Option<Arc<TensorPool>>,
+    /// Bytes of keys and values that a generator keeps of prompts it has read, for those that begin alike.
+    pub prefix_bytes: usize,
 }
+
+/// Enough for the pages of one question to the largest model here.
+const PREFIX_BYTES: usize = 1 << 30;
+
+/// Rank of a made-up adapter, that of the published ones.
+const MADE_UP_RANK: usize = 32;
+/// The modules it adapts, those of the published ones.
+const MADE_UP_TARGETS: &str = r".*(text_model|language_model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj)|custom_text_proj";
 
 impl LoadOptions {
     /// Defaults for a placement.
@@ -71,6 +86,9 @@ impl LoadOptions {
             prompt_version: None,
             tiles: TileOptions::default(),
             merge_adapter: false,
+            made_up: None,
+            pool: None,
+            prefix_bytes: PREFIX_BYTES,
         }
     }
 }
@@ -152,7 +170,17 @@ impl Architecture {
     }
 }
 
-fn weights(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Weights> {
+fn weights(checkpoint: &Checkpoint, options: &LoadOptions, adapted: bool) -> Result<Weights> {
+    if let Some(seed) = options.made_up {
+        let adapter = if adapted {
+            let adapter = Adapter::made_up(seed, MADE_UP_RANK, MADE_UP_TARGETS)?;
+            Some(Arc::new(adapter))
+        } else {
+            None
+        };
+        let store = Arc::new(WeightStore::made_up(seed));
+        return Ok(view(store, adapter, options));
+    }
     let store = Arc::new(WeightStore::open_folder(checkpoint.base_folder())?);
     let adapter = match &checkpoint.base {
         Some(_) => Some(Arc::new(Adapter::open(
@@ -161,7 +189,13 @@ fn weights(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Weights> {
         )?)),
         None => None,
     };
-    Ok(Weights::new(store, options.placement.clone()).with_adapter(adapter))
+    Ok(view(store, adapter, options))
+}
+
+fn view(store: Arc<WeightStore>, adapter: Option<Arc<Adapter>>, options: &LoadOptions) -> Weights {
+    Weights::new(store, options.placement.clone())
+        .with_adapter(adapter)
+        .with_pool(options.pool.clone())
 }
 
 /// Loads a retriever.
@@ -174,7 +208,7 @@ pub fn load_retriever(
 ) -> Result<Box<dyn Retriever>> {
     let base = checkpoint.base_folder();
     let architecture = Architecture::load(base)?;
-    let weights = weights(checkpoint, options)?;
+    let weights = weights(checkpoint, options, true)?;
     let other = |expected| Error::Kind {
         path: base.to_owned(),
         expected,
@@ -219,7 +253,7 @@ pub fn load_generator(
             found: "ColPali, a retriever".to_owned(),
         });
     };
-    let weights = weights(checkpoint, options)?;
+    let weights = weights(checkpoint, options, false)?;
     if weights.contains("linear.weight") && !weights.contains("lm_head.weight") {
         return Err(Error::Kind {
             path: folder.clone(),

@@ -64,15 +64,15 @@ fn weights(checkpoint: &Checkpoint, options: &LoadOptions) -> Weights {
 
 /// A retriever of either family.
 enum AnyRetriever {
-    ColIdefics3(ColIdefics3),
-    ColPali(ColPali),
+    ColIdefics3(Box<ColIdefics3>),
+    ColPali(Box<ColPali>),
 }
 
 impl AnyRetriever {
     fn model(&self) -> &dyn Retriever {
         match self {
-            Self::ColIdefics3(model) => model,
-            Self::ColPali(model) => model,
+            Self::ColIdefics3(model) => model.as_ref(),
+            Self::ColPali(model) => model.as_ref(),
         }
     }
 
@@ -135,11 +135,11 @@ fn retriever(case: &Case, options: &LoadOptions) -> AnyRetriever {
     if case.checkpoint.starts_with("colpali") {
         let config = paligemma::Config::load(checkpoint.base_folder()).unwrap();
         let model = ColPali::load(&config, &weights, &checkpoint, &options);
-        return AnyRetriever::ColPali(model.unwrap());
+        return AnyRetriever::ColPali(Box::new(model.unwrap()));
     }
     let config = Config::load(checkpoint.base_folder()).unwrap();
     let model = ColIdefics3::load(&config, &weights, &checkpoint, &options);
-    AnyRetriever::ColIdefics3(model.unwrap())
+    AnyRetriever::ColIdefics3(Box::new(model.unwrap()))
 }
 
 fn generator(case: &Case, options: &LoadOptions) -> Idefics3Generator {

@@ -145,13 +145,14 @@ impl ColPali {
 
 /// Where the projection stands and how it is called: at the root, save in files that kept PEFT's prefix.
 fn find_projection(weights: &Weights) -> Option<(Weights, &'static str)> {
+    let at_root = |name: &&str| weights.contains(&format!("{name}.weight"));
+    if let Some(name) = PROJECTIONS.into_iter().find(at_root) {
+        return Some((weights.clone(), name));
+    }
     PROJECTIONS.into_iter().find_map(|name| {
         weights.names().find_map(|found| {
             let place = found.strip_suffix(&format!("{name}.weight"))?;
-            match place.strip_suffix('.') {
-                Some(place) => Some((weights.pp(place), name)),
-                None => place.is_empty().then(|| (weights.clone(), name)),
-            }
+            Some((weights.pp(place.strip_suffix('.')?), name))
         })
     })
 }
