@@ -10,7 +10,9 @@ use candle_core::Tensor;
 use colibri_nn::{Linear, Weights};
 use image::RgbImage;
 
-use super::{DIM, PageEmbedding, Retriever, RetrieverSettings, Rows, unit_rows};
+use super::{
+    DIM, PageEmbedding, QueryToken, Retriever, RetrieverSettings, Rows, query_tokens, unit_rows,
+};
 use crate::{
     Error, NoTrace, Result, Trace,
     processor::{ColPaliProcessor, ProcessorFiles, PromptVersion, TileOptions},
@@ -180,6 +182,13 @@ impl Retriever for ColPali {
 
     fn embed_query(&self, query: &str) -> Result<Rows> {
         self.embed_query_traced(query, &mut NoTrace)
+    }
+
+    fn query_tokens(&self, query: &str) -> Result<Vec<QueryToken>> {
+        query_tokens(
+            self.processor.tokenizer(),
+            &self.processor.query_ids(query)?,
+        )
     }
 
     fn num_bytes(&self) -> usize {

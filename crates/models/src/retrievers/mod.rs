@@ -11,7 +11,7 @@ use image::RgbImage;
 
 use crate::{
     Error, Result, Trace, VisualTokens,
-    processor::{PromptVersion, TokenGeometry},
+    processor::{PromptVersion, TokenGeometry, Tokenizer},
 };
 
 /// Width of a row in every retriever of the family (`self.dim` upstream).
@@ -55,6 +55,15 @@ pub struct RetrieverSettings {
     pub longest_edge: u32,
 }
 
+/// A token of a query.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct QueryToken {
+    /// Its text; a token that is only a part of a character is shown as U+FFFD.
+    pub text: String,
+    /// Whether it is a marker of the prompt and not what a person typed.
+    pub special: bool,
+}
+
 /// Turns pages and queries into rows whose MaxSim ranks pages.
 pub trait Retriever: Send + Sync {
     /// What the rows depend on.
@@ -94,6 +103,15 @@ pub trait Retriever: Send + Sync {
     /// When a layer fails or the query is longer than the model.
     fn embed_query(&self, query: &str) -> Result<Rows>;
 
+    /// The tokens of a query as text, one for each row of [`Retriever::embed_query`], markers included;
+    /// none where the retriever cannot tell.
+    ///
+    /// # Errors
+    /// As there.
+    fn query_tokens(&self, _query: &str) -> Result<Vec<QueryToken>> {
+        Ok(Vec::new())
+    }
+
     /// Bytes the weights occupy.
     fn num_bytes(&self) -> usize;
 }
@@ -125,4 +143,15 @@ fn unit_rows(projected: &Tensor, trace: &mut dyn Trace) -> Result<Rows> {
         &Tensor::from_slice(&rows.values, (rows.num_rows(), DIM), &Device::Cpu)?,
     )?;
     Ok(rows)
+}
+
+/// The tokens of a query as text.
+fn query_tokens(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<QueryToken>> {
+    let token = |id: &u32| {
+        Ok(QueryToken {
+            text: tokenizer.decode(&[*id], false)?,
+            special: tokenizer.is_special(*id),
+        })
+    };
+    ids.iter().map(token).collect()
 }
