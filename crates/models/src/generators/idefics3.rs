@@ -200,7 +200,10 @@ impl Idefics3Generator {
             .prefixes
             .take(&looked.positions, text.cache_bytes(capacity))?;
         let (known, mut cache) = match known {
-            Some(prefix) => (prefix.positions.len(), prefix.cache),
+            Some(mut prefix) => {
+                prefix.cache.reserve(capacity);
+                (prefix.positions.len(), prefix.cache)
+            }
             None => (0, text.new_cache(capacity)),
         };
         let merged = merged.narrow(1, known, tokens - known)?.contiguous()?;
