@@ -12,3 +12,20 @@ mod store;
 pub use adapter::{Adapter, AdapterConfig};
 pub use scope::{Placement, Precision, Weights};
 pub use store::WeightStore;
+
+use colibri_kernels::gemm::PackedMatrix;
+
+/// Bytes that a matrix `(outputs, inputs)` takes where `kernels` calculates.
+pub fn matrix_bytes(precision: Precision, outputs: usize, inputs: usize) -> usize {
+    PackedMatrix::bytes_for(precision, outputs, inputs)
+}
+
+/// In what form embedding tables are held where large matrices are held in `precision`. A table is looked up and
+/// not multiplied: its bytes are never waited for, while its errors stand under every layer.
+pub fn table_precision(precision: Precision) -> Precision {
+    match precision {
+        Precision::Int4 => Precision::Int8,
+        other => other,
+    }
+}
+

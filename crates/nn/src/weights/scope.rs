@@ -241,11 +241,8 @@ impl Weights {
     pub fn embedding(&self, name: &str, vocabulary: usize, hidden: usize) -> Result<Embedding> {
         let weight = format!("{}.weight", self.full(name));
         self.store.expect(&weight, &[vocabulary, hidden])?;
-        // Looked up and not multiplied, its bytes are never waited for, while its errors stand under every layer.
         let mut table = self.clone();
-        if table.placement.packed == Some(Precision::Int4) {
-            table.placement.packed = Some(Precision::Int8);
-        }
+        table.placement.packed = table.placement.packed.map(super::table_precision);
         let storage = table.storage(vocabulary, hidden, &mut |first, rows| {
             self.store.read(&weight, first * hidden, rows)
         })?;

@@ -1,0 +1,158 @@
+//! What a model will hold in memory, told before anything is loaded: from its configuration and from the headers
+//! of its files.
+//!
+//! Weights are counted exactly, tensor by tensor. What passes through the model is counted from the shapes of its
+//! largest layer; that the sum is within a few per cent of what the kernel counts is tested on the true shapes.
+
+use std::path::Path;
+
+use colibri_nn::{
+    Precision,
+    weights::{WeightStore, matrix_bytes, table_precision},
+};
+
+use crate::{
+    Result,
+    processor::TileOptions,
+    registry::Checkpoint,
+    vlm::idefics3::Config,
+};
+
+/// What the model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Pages and questions to rows.
+    Retriever,
+    /// Pictures and conversations to text.
+    Generator,
+}
+
+/// Rows that go through a half-block at a time on one thread (`colibri_kernels::parallel`), with some room.
+const BLOCK_ROWS: u64 = 112;
+/// Bytes of an `f32`.
+const FLOAT: u64 = 4;
+
+/// Bytes a model needs, by what they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Matrices, tables, norms, adapters.
+    pub weights: u64,
+    /// The tokenizer and its tables.
+    pub tokenizer: u64,
+    /// Keys and values of one token.
+    pub kv_per_token: u64,
+    /// Passing values while one tile is looked at, the page's pixels included.
+    pub looking: u64,
+    /// Passing values for each token of a prompt while it is read.
+    pub reading_per_token: u64,
+    /// Tokens of one page.
+    pub page_tokens: u64,
+}
+
+impl Footprint {
+    /// Counts what `checkpoint` will need in `precision` on `threads` threads.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn of(
+        checkpoint: &Checkpoint,
+        role: Role,
+        precision: Precision,
+        tiles: &TileOptions,
+        threads: usize,
+    ) -> Result<Self> {
+        let base = checkpoint.base_folder();
+        let config = Config::load(base)?;
+        let tied = config.tie_word_embeddings || config.text_config.tie_word_embeddings;
+        let mut weights = 0;
+        let store = WeightStore::open_folder(base)?;
+        for name in store.names() {
+            let is_left_out = match role {
+                Role::Retriever => name.starts_with("lm_head."),
+                Role::Generator => name.starts_with("linear.") || (tied && name.starts_with("lm_head.")),
+            };
+            if !is_left_out {
+                weights += tensor_bytes(name, store.shape(name).unwrap_or_default(), precision);
+            }
+        }
+        if checkpoint.base.is_some() {
+            let adapter = WeightStore::open_files(&[checkpoint.folder.join("adapter_model.safetensors")])?;
+            for name in adapter.names() {
+                weights += tensor_bytes(name, adapter.shape(name).unwrap_or_default(), Precision::F32);
+            }
+        }
+        let (vision, text) = (&config.vision_config, &config.text_config);
+        let wide = |value: usize| value as u64;
+        let per_side = tiles.detail.map_or(4, |detail| u64::from(detail.get()));
+        let num_tiles = per_side * per_side + 1;
+        let tokens_per_tile = wide(config.tokens_per_tile());
+        // Tags are one token where the vocabulary has them, about ten where it does not.
+        let tags = if tokens_per_tile > 64 { 10 } else { 3 };
+        let page_tokens = num_tiles * (tokens_per_tile + tags);
+
+        let hidden = wide(text.hidden_size);
+        let (q_width, kv_width) = (
+            wide(text.num_attention_heads * text.head_dim()),
+            wide(text.num_key_value_heads() * text.head_dim()),
+        );
+        let kept = if precision == Precision::F32 { FLOAT } else { FLOAT / 2 };
+        let threads = wide(threads);
+
+        let patches = wide(vision.patches_per_side().pow(2));
+        let side = wide(vision.image_size);
+        let (width, inner) = (wide(vision.hidden_size), wide(vision.intermediate_size));
+        let pixels = 3 * side * side;
+        // Patches, embedded patches with and without positions; normed, q, k, v and the result of attention.
+        let tower = FLOAT * patches * (pixels.div_ceil(patches) + 3 * width + 5 * width);
+        let blocks = FLOAT * threads * BLOCK_ROWS * (inner + 2 * width);
+        // The page as drawn and as resized, its tiles, one of them as numbers.
+        let page = 2 * pixels * (per_side * per_side) + pixels * num_tiles + FLOAT * pixels;
+        let visual = FLOAT * hidden * num_tiles * tokens_per_tile;
+        let text_blocks =
+            FLOAT * threads * BLOCK_ROWS * (2 * wide(text.intermediate_size) + 2 * hidden);
+        Ok(Self {
+            weights,
+            tokenizer: tokenizer_bytes(&checkpoint.folder, base),
+            kv_per_token: wide(text.num_hidden_layers) * 2 * kv_width * kept,
+            looking: tower + page + 2 * visual + blocks.max(text_blocks),
+            reading_per_token: FLOAT * (3 * hidden + 2 * q_width + 2 * kv_width + hidden),
+            page_tokens,
+        })
+    }
+
+    /// Keys and values of so many tokens.
+    pub fn kv(&self, tokens: u64) -> u64 {
+        self.kv_per_token * tokens
+    }
+
+    /// The greatest passing need over prompts of at most `tokens` tokens.
+    pub fn passing(&self, tokens: u64) -> u64 {
+        self.looking + self.reading_per_token * tokens
+    }
+}
+
+/// Bytes of one tensor as it is held.
+fn tensor_bytes(name: &str, shape: &[usize], precision: Precision) -> u64 {
+    let Some((&outputs, rest)) = shape.split_first() else {
+        return FLOAT;
+    };
+    let inputs: usize = rest.iter().product();
+    if rest.is_empty() || name.contains("position_embedding") {
+        return FLOAT * (outputs * inputs) as u64;
+    }
+    let precision = if name.ends_with("embed_tokens.weight") {
+        table_precision(precision)
+    } else {
+        precision
+    };
+    matrix_bytes(precision, outputs, inputs) as u64
+}
+
+/// What a tokenizer takes once it is read: maps of its vocabulary and merges, several times the file.
+fn tokenizer_bytes(folder: &Path, base: &Path) -> u64 {
+    const TIMES_THE_FILE: u64 = 9;
+    [folder, base]
+        .iter()
+        .find_map(|folder| fs_err::metadata(folder.join("tokenizer.json")).ok())
+        .map_or(0, |file| TIMES_THE_FILE * file.len())
+}
