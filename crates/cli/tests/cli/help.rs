@@ -2,7 +2,7 @@
 
 use crate::support::{Home, snapshot};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "index",
     "search",
     "ask",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 14] = [
     "models",
     "embed",
     "generate",
+    "bench",
     "doctor",
     "completions",
 ];

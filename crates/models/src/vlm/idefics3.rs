@@ -3,7 +3,11 @@
 //! Paper: Laurençon et al. 2024, <https://arxiv.org/abs/2408.12637>; SmolVLM: Marafioti et al. 2025,
 //! <https://arxiv.org/abs/2504.05299>. Upstream: `Idefics3Model` in transformers 5.23.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use candle_core::{Device, Tensor};
 use colibri_nn::{Linear, Weights};
@@ -11,7 +15,7 @@ use colibri_nn::{Linear, Weights};
 use crate::{
     Error, Result, Trace,
     connector::pixel_shuffle::PixelShuffleConnector,
-    processor::{ImageProcessor, Tiles},
+    processor::{ImageProcessor, TileOptions, Tiles},
     text::llama::{self, Llama},
     vision::siglip::{self, SiglipTower, cut_patches},
 };
@@ -113,6 +117,7 @@ pub struct Idefics3 {
     vision: SiglipTower,
     connector: PixelShuffleConnector,
     text: Llama,
+    tiles_looked_at: AtomicU64,
 }
 
 impl Idefics3 {
@@ -134,7 +139,44 @@ impl Idefics3 {
             vision,
             connector,
             text,
+            tiles_looked_at: AtomicU64::new(0),
         })
+    }
+
+    /// What the visual tokens of a picture depend on besides the picture, as a hash; `None` where weights have no
+    /// hash. `vb` is what [`Idefics3::load`] was given.
+    ///
+    /// # Errors
+    /// When weights cannot be read.
+    pub fn look_key(
+        &self,
+        vb: &Weights,
+        images: &ImageProcessor,
+        tiles: &TileOptions,
+    ) -> Result<Option<String>> {
+        let parts = ["vision_model", "connector"].map(|part| vb.pp(part).fingerprint());
+        let [Some(vision), Some(connector)] = parts.map(Result::ok).map(Option::flatten) else {
+            return Ok(None);
+        };
+        let vision_config = &self.config.vision_config;
+        // The version stands for the arithmetic, which may change with it.
+        let settings = format!(
+            "{} {} {vision_config:?} {} {:?} {tiles:?}",
+            env!("CARGO_PKG_VERSION"),
+            vb.placement().arithmetic(),
+            self.config.scale_factor(),
+            images.config(),
+        );
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&vision);
+        hasher.update(&connector);
+        hasher.update(settings.as_bytes());
+        Ok(Some(hasher.finalize().to_hex()[..32].to_owned()))
+    }
+
+    /// Tiles that went through the tower so far.
+    pub fn tiles_looked_at(&self) -> u64 {
+        self.tiles_looked_at.load(Ordering::Relaxed)
     }
 
     /// The configuration it was loaded with.
@@ -161,6 +203,7 @@ impl Idefics3 {
     /// # Errors
     /// When a layer fails.
     pub fn encode_tile(&self, tile: &[f32], trace: &mut dyn Trace) -> Result<Tensor> {
+        self.tiles_looked_at.fetch_add(1, Ordering::Relaxed);
         let vision = &self.config.vision_config;
         let (side, patch) = (vision.image_size, vision.patch_size);
         let (num_patches, width) = (vision.patches_per_side().pow(2), 3 * patch * patch);

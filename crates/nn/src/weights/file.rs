@@ -58,6 +58,14 @@ impl WeightFile {
         &self.entries
     }
 
+    /// Reads bytes from `offset` on.
+    pub(crate) fn read_bytes(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        read_exact_at(&self.file, out, offset).map_err(|source| Error::Io {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
     /// Reads elements `start .. start + out.len()` of a tensor as f32.
     ///
     /// # Errors
@@ -82,10 +90,7 @@ impl WeightFile {
         let mut offset = entry.offset + (start * size) as u64;
         for chunk in out.chunks_mut(CHUNK_BYTES / size) {
             let bytes = &mut bytes[..chunk.len() * size];
-            read_exact_at(&self.file, bytes, offset).map_err(|source| Error::Io {
-                path: self.path.clone(),
-                source,
-            })?;
+            self.read_bytes(offset, bytes)?;
             offset += bytes.len() as u64;
             convert(element_type, bytes, chunk);
             if !chunk.iter().all(|value| value.is_finite()) {
