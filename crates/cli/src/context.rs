@@ -88,6 +88,7 @@ impl Context {
                 split: None,
             },
             feature_bytes: self.global.feature_cache,
+            memory: self.global.memory,
         }))
     }
 

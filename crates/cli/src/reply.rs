@@ -132,6 +132,14 @@ fn tell_costs(screen: &Screen, done: &Done) {
         done.new_tokens,
         text::bytes(done.peak_memory_bytes)
     ));
+    let used = &done.memory;
+    screen.detail(&format!(
+        "of it {} weights, {} keys and values, {} files and the index, {} activations and the rest",
+        text::bytes(used.weights_bytes),
+        text::bytes(used.kv_bytes),
+        text::bytes(used.files_bytes),
+        text::bytes(used.other_bytes)
+    ));
 }
 
 /// Reads the pictures a person names.

@@ -78,6 +78,24 @@ pub enum Error {
         /// What it was doing.
         doing: &'static str,
     },
+    /// A model does not fit into the memory it may use.
+    #[error(
+        "`{model}` needs {} of memory in {precision}, more than the {} it may use",
+        gigabytes(*needed),
+        gigabytes(*budget)
+    )]
+    Memory {
+        /// The model.
+        model: String,
+        /// What it may use.
+        budget: u64,
+        /// What it would use in this precision, for one page.
+        needed: u64,
+        /// The smallest precision it may be held in.
+        precision: &'static str,
+        /// What it would use in the smallest precision there is.
+        least: u64,
+    },
     /// The caller stopped the work.
     #[error("stopped")]
     Cancelled,
@@ -112,6 +130,7 @@ impl Error {
             Self::NoGenerator { .. } => "no_generator",
             Self::NothingToRead { .. } => "nothing_to_read",
             Self::Thread { .. } => "thread",
+            Self::Memory { .. } => "memory",
             Self::Cancelled => "cancelled",
         }
     }
@@ -134,6 +153,20 @@ impl Error {
                 "PDF, PNG, JPEG, WebP, TIFF, GIF and BMP files can be read; hidden and ignored files are left out unless `--hidden` or `--no-ignore` is given"
                     .to_owned(),
             ),
+            Self::Memory {
+                needed,
+                precision,
+                least,
+                ..
+            } => Some(if *precision == "int4" {
+                format!("`--memory {}` would do", megabytes(*needed))
+            } else {
+                format!(
+                    "`--memory {}` would do, or `--memory {}` with `--precision int4`",
+                    megabytes(*needed),
+                    megabytes(*least)
+                )
+            }),
             Self::Document(colibri_document::Error::Encrypted { .. }) => {
                 Some("give the password with `--password`".to_owned())
             }
@@ -155,7 +188,8 @@ impl Error {
             | Self::Picture { .. }
             | Self::PathName { .. }
             | Self::ModelName { .. }
-            | Self::NothingToRead { .. } => true,
+            | Self::NothingToRead { .. }
+            | Self::Memory { .. } => true,
             Self::Index(error) => {
                 matches!(
                     error,
@@ -187,4 +221,13 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
+}
+
+/// Rounded up, as it can be given on the command line.
+fn megabytes(bytes: u64) -> String {
+    format!("{}MB", bytes.div_ceil(1_000_000))
 }

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod bench;
+pub mod budget;
 pub mod chat;
 pub mod checkpoints;
 mod error;

@@ -11,12 +11,7 @@ use colibri_nn::{
     weights::{WeightStore, matrix_bytes, table_precision},
 };
 
-use crate::{
-    Result,
-    processor::TileOptions,
-    registry::Checkpoint,
-    vlm::idefics3::Config,
-};
+use crate::{Result, processor::TileOptions, registry::Checkpoint, vlm::idefics3::Config};
 
 /// What the model is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +45,14 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// Counts what `checkpoint` will need in `precision` on `threads` threads.
+    /// Counts what `checkpoint` will need in `precision` on `threads` threads. Of one whose weights are made up
+    /// there is nothing but its configuration.
     ///
     /// # Errors
     /// When a file is missing or damaged.
     pub fn of(
         checkpoint: &Checkpoint,
+        is_made_up: bool,
         role: Role,
         precision: Precision,
         tiles: &TileOptions,
@@ -65,20 +62,33 @@ impl Footprint {
         let config = Config::load(base)?;
         let tied = config.tie_word_embeddings || config.text_config.tie_word_embeddings;
         let mut weights = 0;
-        let store = WeightStore::open_folder(base)?;
-        for name in store.names() {
-            let is_left_out = match role {
-                Role::Retriever => name.starts_with("lm_head."),
-                Role::Generator => name.starts_with("linear.") || (tied && name.starts_with("lm_head.")),
-            };
-            if !is_left_out {
-                weights += tensor_bytes(name, store.shape(name).unwrap_or_default(), precision);
+        if is_made_up {
+            for (name, shape) in tensors(&config, role) {
+                weights += tensor_bytes(&name, &shape, precision);
+            }
+        } else {
+            let store = WeightStore::open_folder(base)?;
+            for name in store.names() {
+                let is_left_out = match role {
+                    Role::Retriever => name.starts_with("lm_head."),
+                    Role::Generator => {
+                        name.starts_with("linear.") || (tied && name.starts_with("lm_head."))
+                    }
+                };
+                if !is_left_out {
+                    weights += tensor_bytes(name, store.shape(name).unwrap_or_default(), precision);
+                }
             }
         }
-        if checkpoint.base.is_some() {
-            let adapter = WeightStore::open_files(&[checkpoint.folder.join("adapter_model.safetensors")])?;
+        if checkpoint.base.is_some() && !is_made_up {
+            let adapter =
+                WeightStore::open_files(&[checkpoint.folder.join("adapter_model.safetensors")])?;
             for name in adapter.names() {
-                weights += tensor_bytes(name, adapter.shape(name).unwrap_or_default(), Precision::F32);
+                weights += tensor_bytes(
+                    name,
+                    adapter.shape(name).unwrap_or_default(),
+                    Precision::F32,
+                );
             }
         }
         let (vision, text) = (&config.vision_config, &config.text_config);
@@ -95,7 +105,11 @@ impl Footprint {
             wide(text.num_attention_heads * text.head_dim()),
             wide(text.num_key_value_heads() * text.head_dim()),
         );
-        let kept = if precision == Precision::F32 { FLOAT } else { FLOAT / 2 };
+        let kept = if precision == Precision::F32 {
+            FLOAT
+        } else {
+            FLOAT / 2
+        };
         let threads = wide(threads);
 
         let patches = wide(vision.patches_per_side().pow(2));
@@ -129,6 +143,55 @@ impl Footprint {
     pub fn passing(&self, tokens: u64) -> u64 {
         self.looking + self.reading_per_token * tokens
     }
+}
+
+/// The matrices of a checkpoint of which there is only the configuration; a retriever has an adapter of rank 32.
+fn tensors(config: &Config, role: Role) -> Vec<(String, Vec<usize>)> {
+    const RANK: usize = 32;
+    let (vision, text) = (&config.vision_config, &config.text_config);
+    let (width, inner) = (vision.hidden_size, vision.intermediate_size);
+    let mut all = vec![
+        vec![width, 3 * vision.patch_size * vision.patch_size],
+        vec![text.hidden_size, width * config.scale_factor().pow(2)],
+    ];
+    for _ in 0..vision.num_hidden_layers {
+        all.extend(std::iter::repeat_n(vec![width, width], 4));
+        all.extend([vec![inner, width], vec![width, inner]]);
+    }
+    let (hidden, inner) = (text.hidden_size, text.intermediate_size);
+    let (q_width, kv_width) = (
+        text.num_attention_heads * text.head_dim(),
+        text.num_key_value_heads() * text.head_dim(),
+    );
+    let mut list: Vec<(String, Vec<usize>)> = Vec::new();
+    for _ in 0..text.num_hidden_layers {
+        for (outputs, inputs) in [
+            (q_width, hidden),
+            (kv_width, hidden),
+            (kv_width, hidden),
+            (hidden, q_width),
+            (inner, hidden),
+            (inner, hidden),
+            (hidden, inner),
+        ] {
+            all.push(vec![outputs, inputs]);
+            if role == Role::Retriever {
+                // The factors are f32: as many bytes as vectors of their values.
+                list.push(("lora".to_owned(), vec![RANK * (outputs + inputs)]));
+            }
+        }
+    }
+    let positions = vision.patches_per_side().pow(2);
+    list.push(("position_embedding".to_owned(), vec![positions, width]));
+    list.push((
+        "embed_tokens.weight".to_owned(),
+        vec![text.vocab_size, hidden],
+    ));
+    if role == Role::Generator && !config.tie_word_embeddings && !text.tie_word_embeddings {
+        all.push(vec![text.vocab_size, hidden]);
+    }
+    list.extend(all.into_iter().map(|shape| ("matrix".to_owned(), shape)));
+    list
 }
 
 /// Bytes of one tensor as it is held.

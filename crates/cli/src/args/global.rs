@@ -80,6 +80,9 @@ pub(crate) struct Global {
     /// Precision of the models
     #[arg(long, value_enum, default_value_t = Precision::Auto, hide_possible_values = true, value_name = "auto|f32|bf16|int8|int4", global = true)]
     pub(crate) precision: Precision,
+    /// Keep to so much memory, for example 1GB: chooses the precision, and what is held at a time
+    #[arg(long, value_name = "SIZE", value_parser = crate::text::parse_bytes, global = true)]
+    pub(crate) memory: Option<u64>,
     /// Prompts of the retriever, by the version of colpali-engine [default: 0.3.11]
     #[arg(
         long,

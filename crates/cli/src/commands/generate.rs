@@ -55,6 +55,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     }
     let images = reply::pictures(&args.image, &args.reading.limits())?;
     let models = context.models()?;
+    let new_tokens = args.generation.options().max_new_tokens;
+    models.expect(images.len(), new_tokens);
     let generator = context.need_generator(&models)?;
     let mut chat = Chat::new(generator, args.generation.options(), args.system.as_deref());
     for image in images {

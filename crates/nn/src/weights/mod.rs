@@ -32,4 +32,3 @@ pub fn table_precision(precision: Precision) -> Precision {
         other => other,
     }
 }
-
