@@ -40,6 +40,12 @@ pub struct Footprint {
     pub looking: u64,
     /// Passing values for each token of a prompt while it is read.
     pub reading_per_token: u64,
+    /// The same, however long it is.
+    pub reading: u64,
+    /// What was seen, for each token of a prompt.
+    pub seen_per_token: u64,
+    /// The tiles of one page.
+    pub tiles_per_page: u64,
     /// Tokens of one page.
     pub page_tokens: u64,
 }
@@ -116,20 +122,27 @@ impl Footprint {
         let side = wide(vision.image_size);
         let (width, inner) = (wide(vision.hidden_size), wide(vision.intermediate_size));
         let pixels = 3 * side * side;
-        // Patches, embedded patches with and without positions; normed, q, k, v and the result of attention.
-        let tower = FLOAT * patches * (pixels.div_ceil(patches) + 3 * width + 5 * width);
+        // Patches, embedded patches, the residual stream and what attention takes beside it.
+        let tower = FLOAT * patches * (pixels.div_ceil(patches) + 6 * width);
         let blocks = FLOAT * threads * BLOCK_ROWS * (inner + 2 * width);
-        // The page as drawn and as resized, its tiles, one of them as numbers.
-        let page = 2 * pixels * (per_side * per_side) + pixels * num_tiles + FLOAT * pixels;
-        let visual = FLOAT * hidden * num_tiles * tokens_per_tile;
+        let tiles_per_page = pixels * num_tiles;
         let text_blocks =
             FLOAT * threads * BLOCK_ROWS * (2 * wide(text.intermediate_size) + 2 * hidden);
         Ok(Self {
             weights,
             tokenizer: tokenizer_bytes(&checkpoint.folder, base),
             kv_per_token: wide(text.num_hidden_layers) * 2 * kv_width * kept,
-            looking: tower + page + 2 * visual + blocks.max(text_blocks),
-            reading_per_token: FLOAT * (3 * hidden + 2 * q_width + 2 * kv_width + hidden),
+            // The page as resized, its tiles, one of them as numbers.
+            looking: tower
+                + blocks
+                + pixels * per_side * per_side
+                + tiles_per_page
+                + FLOAT * pixels,
+            reading_per_token: FLOAT * (4 * hidden + 2 * q_width + 2 * kv_width),
+            reading: text_blocks,
+            // Of each tile and all together.
+            seen_per_token: 2 * FLOAT * hidden,
+            tiles_per_page,
             page_tokens,
         })
     }
@@ -139,9 +152,17 @@ impl Footprint {
         self.kv_per_token * tokens
     }
 
-    /// The greatest passing need over prompts of at most `tokens` tokens.
-    pub fn passing(&self, tokens: u64) -> u64 {
-        self.looking + self.reading_per_token * tokens
+    /// The greatest need besides the weights over a prompt of `tokens` tokens about `pages` pages, of which the keys
+    /// and values are `kv`: first all pages are looked at, then everything is read.
+    pub fn working(&self, pages: u64, tokens: u64, kv: u64) -> u64 {
+        let seen = self.seen_per_token * tokens;
+        let looking = self.looking + self.tiles_per_page * pages.saturating_sub(1) + seen;
+        let reading = kv
+            + self.reading
+            + self.reading_per_token * tokens
+            + seen
+            + self.tiles_per_page * pages;
+        looking.max(reading)
     }
 }
 

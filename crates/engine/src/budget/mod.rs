@@ -20,16 +20,18 @@ use crate::{
 
 pub(crate) use swap::Swapped;
 
-/// The program itself with its libraries, threads and an open index, by measurement.
-const PROGRAM_BYTES: u64 = 40_000_000;
+/// The program itself with its libraries and threads, by measurement.
+const PROGRAM_BYTES: u64 = 14_000_000;
+/// An index that is written: the catalogue, rows and words on their way.
+const WRITING_BYTES: u64 = 10_000_000;
 /// The process that reads PDFs, while it draws an ordinary page.
-const PDF_WORKER_BYTES: u64 = 60_000_000;
+const PDF_WORKER_BYTES: u64 = 42_000_000;
 /// Words of a prompt besides its pages, in tokens.
 const WORDS: u64 = 400;
 /// A page as drawn at the size retrievers look at.
-const DRAWN_PAGE_BYTES: u64 = 13_000_000;
-/// Drawn pages that wait for one another.
-const PAGES_WAITING: u64 = 3;
+const DRAWN_PAGE_BYTES: u64 = 9_500_000;
+/// Pages that are drawn, wait and are looked at while an index is filled.
+const PAGES_UNDER_WAY: u64 = 4;
 /// Keys and values kept for questions that begin alike, where memory is not limited.
 const PREFIX_BYTES: u64 = 1 << 30;
 /// New tokens that are counted with at most: few answers are longer, and what they need is not taken beforehand.
@@ -179,7 +181,7 @@ fn with_pages(
         // Prompts of a retriever are read once.
         Role::Retriever => (
             0,
-            PROGRAM_BYTES + PDF_WORKER_BYTES + DRAWN_PAGE_BYTES * PAGES_WAITING,
+            PROGRAM_BYTES + WRITING_BYTES + PDF_WORKER_BYTES + DRAWN_PAGE_BYTES * PAGES_UNDER_WAY,
         ),
         Role::Generator => (
             footprint.kv(prompt + asked.work.new_tokens.min(NEW_TOKENS) as u64),
@@ -187,7 +189,8 @@ fn with_pages(
         ),
     };
     let program_bytes = program_bytes + footprint.tokenizer;
-    let passing_bytes = footprint.passing(prompt);
+    let working = footprint.working(pages as u64, prompt, kv_bytes);
+    let passing_bytes = working - kv_bytes.min(working);
     ModelPlan {
         role,
         model: asked.located.name.clone(),
