@@ -91,7 +91,11 @@ fn greatest(found: &[f32], wanted: &[f32]) -> f64 {
     found.iter().zip(wanted).fold(0.0, |greatest, (f, w)| {
         let error = (f64::from(*f) - f64::from(*w)).abs();
         // Written so that a NaN, once met, stays.
-        if error <= greatest { greatest } else { error }
+        if greatest.is_nan() || error <= greatest {
+            greatest
+        } else {
+            error
+        }
     })
 }
 

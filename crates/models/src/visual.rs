@@ -69,9 +69,12 @@ impl VisualTokens {
         self.values.len() / self.hidden.max(1)
     }
 
-    /// Whether they are those of a picture of `tokens_per_tile` tokens a tile, `hidden` wide.
-    pub fn fits(&self, tokens_per_tile: usize, hidden: usize) -> bool {
-        self.hidden == hidden && self.num_tokens() == self.grid.num_frames() * tokens_per_tile
+    /// Whether they are those of a picture cut into tiles of `tile_side` pixels, with `tokens_per_tile` tokens
+    /// each, `hidden` wide.
+    pub fn fits(&self, tile_side: usize, tokens_per_tile: usize, hidden: usize) -> bool {
+        self.grid.tile_side as usize == tile_side
+            && self.hidden == hidden
+            && self.num_tokens() == self.grid.num_frames() * tokens_per_tile
     }
 
     /// `(tokens, hidden)` in f32 on the CPU.
@@ -159,7 +162,8 @@ mod tests {
             VisualTokens::from_bytes(&tokens.to_bytes()),
             Some(tokens.clone())
         );
-        assert!(tokens.fits(4, 6) && !tokens.fits(4, 5) && !tokens.fits(3, 6));
+        assert!(tokens.fits(64, 4, 6) && !tokens.fits(64, 4, 5));
+        assert!(!tokens.fits(64, 3, 6) && !tokens.fits(32, 4, 6));
     }
 
     #[test]
@@ -193,7 +197,7 @@ mod tests {
             bad[8 + at] ^= 0xFF;
             // Another grid of the same number of values may pass here; it does not fit the model then.
             if let Some(found) = VisualTokens::from_bytes(&bad) {
-                assert!(!found.fits(4, 6), "byte {at}");
+                assert!(!found.fits(64, 4, 6), "byte {at}");
             }
         }
         let mut bad = good;

@@ -1,6 +1,6 @@
 //! What this machine can do and whether its paths are right, for `colibri bench` and `colibri doctor`.
 
-use std::time::Instant;
+use std::{convert::Infallible, time::Instant};
 
 use colibri_kernels::{
     gemm::{Activation, PackedMatrix, Product, Write, matmul},
@@ -39,15 +39,22 @@ pub struct Multiplication {
 impl Multiplication {
     /// `rows` rows of `inputs` values times a matrix `(outputs, inputs)`.
     pub fn new(precision: Precision, rows: usize, inputs: usize, outputs: usize) -> Self {
-        let wave = |count: usize| -> Vec<f32> {
-            (0..count)
-                .map(|at| ((at % 251) as f32 - 125.0) / 125.0)
-                .collect()
+        let wave = |at: usize| ((at % 251) as f32 - 125.0) / 125.0;
+        let packed =
+            PackedMatrix::pack::<Infallible>(precision, outputs, inputs, |range, buffer| {
+                let first = range.start * inputs;
+                for (at, value) in buffer.iter_mut().enumerate() {
+                    *value = wave(first + at);
+                }
+                Ok(())
+            });
+        let weights = match packed {
+            Ok(weights) => weights,
+            Err(never) => match never {},
         };
-        let weights = PackedMatrix::from_rows(precision, outputs, inputs, &wave(outputs * inputs));
         Self {
             weights,
-            x: wave(rows * inputs),
+            x: (0..rows * inputs).map(wave).collect(),
             out: vec![0.0; rows * outputs],
             rows,
         }

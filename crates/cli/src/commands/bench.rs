@@ -89,10 +89,12 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             }
         }
         Work::Prefill | Work::FirstToken | Work::Decode => {
-            let what = match args.work {
-                Work::Prefill => Text::Prefill,
-                Work::FirstToken => Text::FirstToken,
-                _ => Text::Decode,
+            let what = if args.work == Work::Prefill {
+                Text::Prefill
+            } else if args.work == Work::FirstToken {
+                Text::FirstToken
+            } else {
+                Text::Decode
             };
             let models = models(context, args, scratch.path(), false)?;
             let generator = context.need_generator(&models)?;

@@ -88,7 +88,7 @@ fn an_unknown_command_is_bad_input() {
     ----- err -----
     error: unrecognized subcommand 'serach'
 
-      tip: a similar subcommand exists: 'search'
+      tip: some similar subcommands exist: 'bench', 'search'
 
     Usage: colibri [OPTIONS] <COMMAND>
 

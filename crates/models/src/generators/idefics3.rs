@@ -17,7 +17,7 @@ use crate::{
     generate::{Completion, GenerateOptions, Sampler, Step, StopReason, end_ids},
     processor::{Idefics3Processor, Message, ProcessorFiles, TileGrid, TileOptions, Tiles},
     registry::{Checkpoint, LoadOptions},
-    vlm::idefics3::{Config, Idefics3},
+    vlm::idefics3::{Config, Idefics3, LookKey},
 };
 
 /// The generator.
@@ -29,7 +29,7 @@ pub struct Idefics3Generator {
     tiles: TileOptions,
     end_ids: Vec<u32>,
     num_bytes: usize,
-    look_key: Option<String>,
+    look_key: LookKey,
     prefixes: Prefixes,
 }
 
@@ -59,8 +59,7 @@ impl Idefics3Generator {
             Some(processor.tokenizer().end_of_utterance_id()),
         )?;
         let backbone = Idefics3::load(config, &weights.pp("model"))?;
-        let look_key =
-            backbone.look_key(&weights.pp("model"), processor.images(), &options.tiles)?;
+        let look_key = backbone.look_key(weights.pp("model"), processor.images(), options.tiles);
         let head = backbone.load_head(weights)?;
         Ok(Self {
             backbone,
@@ -302,7 +301,7 @@ impl Generator for Idefics3Generator {
 
 impl Looking for Idefics3Generator {
     fn look_key(&self) -> Option<&str> {
-        self.look_key.as_deref()
+        self.look_key.get()
     }
 
     fn look(
@@ -321,8 +320,11 @@ impl Looking for Idefics3Generator {
 
     fn fits(&self, tokens: &VisualTokens) -> bool {
         let config = self.backbone.config();
-        tokens.fits(config.tokens_per_tile(), config.text_config.hidden_size)
-            && tokens.grid().tile_side as usize == config.vision_config.image_size
+        tokens.fits(
+            config.vision_config.image_size,
+            config.tokens_per_tile(),
+            config.text_config.hidden_size,
+        )
     }
 
     fn generate_seen(

@@ -15,7 +15,7 @@ use crate::{
     Error, NoTrace, Result, Trace, VisualTokens,
     processor::{ColIdefics3Processor, ProcessorFiles, TileGrid, TileOptions},
     registry::{Checkpoint, LoadOptions},
-    vlm::idefics3::{Config, Idefics3},
+    vlm::idefics3::{Config, Idefics3, LookKey},
 };
 
 /// Width of a row (`self.dim` upstream).
@@ -30,7 +30,7 @@ pub struct ColIdefics3 {
     tiles: TileOptions,
     precision: &'static str,
     num_bytes: usize,
-    look_key: Option<String>,
+    look_key: LookKey,
 }
 
 impl ColIdefics3 {
@@ -53,8 +53,7 @@ impl ColIdefics3 {
         let processor =
             ColIdefics3Processor::load(&files, Some(config.tokens_per_tile()), version)?;
         let backbone = Idefics3::load(config, &weights.pp("model"))?;
-        let look_key =
-            backbone.look_key(&weights.pp("model"), processor.images(), &options.tiles)?;
+        let look_key = backbone.look_key(weights.pp("model"), processor.images(), options.tiles);
         let linear = weights.linear("linear", config.text_config.hidden_size, DIM, true)?;
         Ok(Self {
             backbone,
@@ -189,7 +188,7 @@ impl Retriever for ColIdefics3 {
     }
 
     fn look_key(&self) -> Option<&str> {
-        self.look_key.as_deref()
+        self.look_key.get()
     }
 
     fn embed_query(&self, query: &str) -> Result<Rows> {

@@ -6,7 +6,10 @@
 use std::{
     collections::HashMap,
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use candle_core::{Device, Tensor};
@@ -120,6 +123,38 @@ pub struct Idefics3 {
     tiles_looked_at: AtomicU64,
 }
 
+/// A name for everything that visual tokens depend on besides the picture: weights of the tower and the connector,
+/// arithmetic, how pictures are cut. Weights are hashed when it is first asked for.
+pub struct LookKey {
+    vb: Weights,
+    settings: String,
+    key: OnceLock<Option<String>>,
+}
+
+impl LookKey {
+    /// The name; `None` where weights have no hash or cannot be read.
+    pub fn get(&self) -> Option<&str> {
+        let make = || {
+            let mut hasher = blake3::Hasher::new();
+            for part in ["vision_model", "connector"] {
+                hasher.update(&self.vb.pp(part).fingerprint().ok().flatten()?);
+            }
+            hasher.update(self.settings.as_bytes());
+            Some(hasher.finalize().to_hex()[..32].to_owned())
+        };
+        self.key.get_or_init(make).as_deref()
+    }
+}
+
+impl std::fmt::Debug for LookKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LookKey")
+            .field("settings", &self.settings)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Idefics3 {
     /// Loads the backbone from `model.*`.
     ///
@@ -143,35 +178,23 @@ impl Idefics3 {
         })
     }
 
-    /// What the visual tokens of a picture depend on besides the picture, as a hash; `None` where weights have no
-    /// hash. `vb` is what [`Idefics3::load`] was given.
-    ///
-    /// # Errors
-    /// When weights cannot be read.
-    pub fn look_key(
-        &self,
-        vb: &Weights,
-        images: &ImageProcessor,
-        tiles: &TileOptions,
-    ) -> Result<Option<String>> {
-        let parts = ["vision_model", "connector"].map(|part| vb.pp(part).fingerprint());
-        let [Some(vision), Some(connector)] = parts.map(Result::ok).map(Option::flatten) else {
-            return Ok(None);
-        };
-        let vision_config = &self.config.vision_config;
+    /// What the visual tokens of a picture depend on besides the picture. `vb` is what [`Idefics3::load`] was
+    /// given; `images` cuts pictures as `tiles` says.
+    pub fn look_key(&self, vb: Weights, images: &ImageProcessor, tiles: TileOptions) -> LookKey {
         // The version stands for the arithmetic, which may change with it.
         let settings = format!(
-            "{} {} {vision_config:?} {} {:?} {tiles:?}",
+            "{} {} {:?} {} {:?} {tiles:?}",
             env!("CARGO_PKG_VERSION"),
             vb.placement().arithmetic(),
+            self.config.vision_config,
             self.config.scale_factor(),
             images.config(),
         );
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&vision);
-        hasher.update(&connector);
-        hasher.update(settings.as_bytes());
-        Ok(Some(hasher.finalize().to_hex()[..32].to_owned()))
+        LookKey {
+            vb,
+            settings,
+            key: OnceLock::new(),
+        }
     }
 
     /// Tiles that went through the tower so far.

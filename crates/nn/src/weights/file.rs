@@ -58,6 +58,14 @@ impl WeightFile {
         &self.entries
     }
 
+    /// What the system says of the open file.
+    pub(crate) fn metadata(&self) -> Result<std::fs::Metadata> {
+        self.file.metadata().map_err(|source| Error::Io {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
     /// Reads bytes from `offset` on.
     pub(crate) fn read_bytes(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         read_exact_at(&self.file, out, offset).map_err(|source| Error::Io {

@@ -69,7 +69,7 @@ impl Hashes {
 
     /// The hashes of all tensors of `file` that can be read.
     pub(crate) fn of(&self, file: &WeightFile) -> Result<Arc<BTreeMap<String, TensorHash>>> {
-        let identity = identity(file.path())?;
+        let identity = identity(file)?;
         if let Some(known) = self.lock().get(&identity) {
             return Ok(Arc::clone(known));
         }
@@ -99,13 +99,14 @@ impl Hashes {
     }
 }
 
-fn identity(path: &Path) -> Result<Identity> {
+/// Of the file that is open, whatever has taken its path since.
+fn identity(file: &WeightFile) -> Result<Identity> {
     let io = |source| Error::Io {
-        path: path.to_owned(),
+        path: file.path().to_owned(),
         source,
     };
-    let path = fs_err::canonicalize(path).map_err(io)?;
-    let metadata = fs_err::metadata(&path).map_err(io)?;
+    let path = fs_err::canonicalize(file.path()).map_err(io)?;
+    let metadata = file.metadata()?;
     let modified = metadata
         .modified()
         .ok()
