@@ -8,7 +8,7 @@ use std::path::Path;
 
 use colibri_nn::{
     Precision,
-    weights::{WeightStore, matrix_bytes, table_precision},
+    weights::{WeightStore, adapter_precision, matrix_bytes, table_precision},
 };
 
 use crate::{Result, processor::TileOptions, registry::Checkpoint, vlm::idefics3::Config};
@@ -87,14 +87,10 @@ impl Footprint {
             }
         }
         if checkpoint.base.is_some() && !is_made_up {
-            let adapter =
-                WeightStore::open_files(&[checkpoint.folder.join("adapter_model.safetensors")])?;
+            let file = checkpoint.folder.join("adapter_model.safetensors");
+            let adapter = WeightStore::open_files(&[file])?;
             for name in adapter.names() {
-                weights += tensor_bytes(
-                    name,
-                    adapter.shape(name).unwrap_or_default(),
-                    Precision::F32,
-                );
+                weights += tensor_bytes(name, adapter.shape(name).unwrap_or_default(), precision);
             }
         }
         let (vision, text) = (&config.vision_config, &config.text_config);
@@ -197,8 +193,8 @@ fn tensors(config: &Config, role: Role) -> Vec<(String, Vec<usize>)> {
         ] {
             all.push(vec![outputs, inputs]);
             if role == Role::Retriever {
-                // The factors are f32: as many bytes as vectors of their values.
-                list.push(("lora".to_owned(), vec![RANK * (outputs + inputs)]));
+                list.push(("lora_A".to_owned(), vec![RANK, inputs]));
+                list.push(("lora_B".to_owned(), vec![outputs, RANK]));
             }
         }
     }
@@ -226,6 +222,8 @@ fn tensor_bytes(name: &str, shape: &[usize], precision: Precision) -> u64 {
     }
     let precision = if name.ends_with("embed_tokens.weight") {
         table_precision(precision)
+    } else if name.contains("lora_") {
+        adapter_precision(precision)
     } else {
         precision
     };

@@ -107,3 +107,40 @@ fn it_says_what_it_is() {
         said.stdout
     );
 }
+
+#[test]
+fn a_budget_is_kept_or_refused_with_what_would_do() {
+    let home = Home::new();
+    let index = |memory: &str| {
+        let words = [
+            "index",
+            "documents/chart.png",
+            "--verbose",
+            "--memory",
+            memory,
+        ];
+        home.run_with(words, "", CHOOSE)
+    };
+    let refused = index("1MB").exits(1).stderr;
+    assert!(
+        refused.contains("error: `builtin` needs") && refused.contains("more than the 0.00 GB"),
+        "{refused}"
+    );
+    let (_, hint) = refused.split_once("hint: `--memory ").unwrap();
+    let (enough, _) = hint.split_once('`').unwrap();
+    let said = index(enough).exits(0).stderr;
+    assert!(
+        said.contains("retriever builtin in int4, 1 page at a time"),
+        "{said}"
+    );
+    let doctor = home
+        .run_with(["doctor", "--memory", "2GB"], "", CHOOSE)
+        .exits(0);
+    assert!(
+        doctor
+            .stdout
+            .contains("plan       retriever builtin in bf16"),
+        "{}",
+        doctor.stdout
+    );
+}

@@ -222,9 +222,8 @@ impl Weights {
         };
         let lora = match &factors {
             Some((false, factors)) => {
-                // The factors are small beside the base and sit on the path of every token: f32.
                 let mut small = self.clone();
-                small.placement.packed = self.placement.packed.map(|_| Precision::F32);
+                small.placement.packed = self.placement.packed.map(super::adapter_precision);
                 let a = small.storage(factors.rank, inputs, &mut |first, rows| {
                     let from = first * inputs;
                     rows.copy_from_slice(&factors.a[from..from + rows.len()]);
