@@ -110,21 +110,16 @@ pub(crate) struct Asked<'a> {
 /// # Errors
 /// [`Error::Memory`] where it does not fit, or when its files are damaged.
 pub(crate) fn plan(asked: &Asked<'_>) -> Result<ModelPlan> {
-    let precisions: &[Precision] = match (asked.choice, asked.remembered) {
-        (PrecisionChoice::Auto, Some(Precision::F32)) => &[Precision::F32],
-        (PrecisionChoice::Auto, Some(Precision::Bf16)) => &[Precision::Bf16],
-        (PrecisionChoice::Auto, Some(Precision::Int8)) => &[Precision::Int8],
-        (PrecisionChoice::Auto, Some(Precision::Int4)) => &[Precision::Int4],
-        (PrecisionChoice::Auto, None) if asked.budget.is_none() => &[Precision::Bf16],
-        (PrecisionChoice::Auto, None) => &[Precision::Bf16, Precision::Int8, Precision::Int4],
-        (PrecisionChoice::F32, _) => &[Precision::F32],
-        (PrecisionChoice::Bf16, _) => &[Precision::Bf16],
-        (PrecisionChoice::Int8, _) => &[Precision::Int8],
-        (PrecisionChoice::Int4, _) => &[Precision::Int4],
+    let precisions: Vec<Precision> = match (asked.choice, asked.remembered) {
+        (PrecisionChoice::Auto, Some(remembered)) => vec![remembered],
+        (PrecisionChoice::Auto, None) if asked.budget.is_some() => {
+            vec![Precision::Bf16, Precision::Int8, Precision::Int4]
+        }
+        (choice, _) => vec![choice.precision()],
     };
     let budget = asked.budget.unwrap_or(u64::MAX);
     let mut last = None;
-    for &precision in precisions {
+    for &precision in &precisions {
         let footprint = footprint(asked, precision)?;
         let plan = with_pages(asked, precision, &footprint, asked.work.pages);
         if plan.total_bytes <= budget {

@@ -38,6 +38,6 @@ pub fn adapter_precision(precision: Precision) -> Precision {
 pub fn table_precision(precision: Precision) -> Precision {
     match precision {
         Precision::Int4 => Precision::Int8,
-        other => other,
+        Precision::F32 | Precision::Bf16 | Precision::Int8 => precision,
     }
 }
