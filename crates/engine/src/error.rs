@@ -99,6 +99,12 @@ pub enum Error {
         /// What it would use in the smallest precision there is.
         least: u64,
     },
+    /// What a model needs cannot be told beforehand, so no limit can be kept.
+    #[error("how much memory `{model}` needs is not known beforehand, so `--memory` cannot be kept")]
+    MemoryUnknown {
+        /// The model.
+        model: String,
+    },
     /// The caller stopped the work.
     #[error("stopped")]
     Cancelled,
@@ -135,6 +141,7 @@ impl Error {
             Self::NothingToRead { .. } => "nothing_to_read",
             Self::Thread { .. } => "thread",
             Self::Memory { .. } => "memory",
+            Self::MemoryUnknown { .. } => "memory_unknown",
             Self::Cancelled => "cancelled",
         }
     }
@@ -156,6 +163,10 @@ impl Error {
             ),
             Self::NothingToRead { .. } => Some(
                 "PDF, PNG, JPEG, WebP, TIFF, GIF and BMP files can be read; hidden and ignored files are left out unless `--hidden` or `--no-ignore` is given"
+                    .to_owned(),
+            ),
+            Self::MemoryUnknown { .. } => Some(
+                "leave `--memory` out and choose the precision (`--precision int4` is the smallest); budgets are kept for SmolVLM, ColSmol and others of the Idefics3 family"
                     .to_owned(),
             ),
             Self::Memory {
@@ -195,7 +206,8 @@ impl Error {
             | Self::PathName { .. }
             | Self::ModelName { .. }
             | Self::NothingToRead { .. }
-            | Self::Memory { .. } => true,
+            | Self::Memory { .. }
+            | Self::MemoryUnknown { .. } => true,
             Self::Index(error) => {
                 matches!(
                     error,

@@ -11,7 +11,12 @@ use colibri_nn::{
     weights::{WeightStore, adapter_precision, matrix_bytes, table_precision},
 };
 
-use crate::{Result, processor::TileOptions, registry::Checkpoint, vlm::idefics3::Config};
+use crate::{
+    Result,
+    processor::TileOptions,
+    registry::{Checkpoint, idefics3_config},
+    vlm::idefics3::Config,
+};
 
 /// What the model is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +57,8 @@ pub struct Footprint {
 
 impl Footprint {
     /// Counts what `checkpoint` will need in `precision` on `threads` threads. Of one whose weights are made up
-    /// there is nothing but its configuration.
+    /// there is nothing but its configuration. `None` for architectures other than Idefics3, whose needs have not
+    /// been measured.
     ///
     /// # Errors
     /// When a file is missing or damaged.
@@ -63,9 +69,11 @@ impl Footprint {
         precision: Precision,
         tiles: &TileOptions,
         threads: usize,
-    ) -> Result<Self> {
+    ) -> Result<Option<Self>> {
         let base = checkpoint.base_folder();
-        let config = Config::load(base)?;
+        let Some(config) = idefics3_config(base)? else {
+            return Ok(None);
+        };
         let tied = config.tie_word_embeddings || config.text_config.tie_word_embeddings;
         let mut weights = 0;
         if is_made_up {
@@ -124,7 +132,7 @@ impl Footprint {
         let tiles_per_page = pixels * num_tiles;
         let text_blocks =
             FLOAT * threads * BLOCK_ROWS * (2 * wide(text.intermediate_size) + 2 * hidden);
-        Ok(Self {
+        Ok(Some(Self {
             weights,
             tokenizer: tokenizer_bytes(&checkpoint.folder, base),
             kv_per_token: wide(text.num_hidden_layers) * 2 * kv_width * kept,
@@ -140,7 +148,7 @@ impl Footprint {
             seen_per_token: 2 * FLOAT * hidden,
             tiles_per_page,
             page_tokens,
-        })
+        }))
     }
 
     /// Keys and values of so many tokens.

@@ -81,6 +81,9 @@ pub struct ModelPlan {
     pub(crate) kv_bytes_per_token: u64,
     #[serde(skip)]
     pub(crate) held_in: Precision,
+    /// Whether the figures say anything: the needs of this architecture are known.
+    #[serde(skip)]
+    pub(crate) is_known: bool,
 }
 
 impl ModelPlan {
@@ -120,7 +123,9 @@ pub(crate) fn plan(asked: &Asked<'_>) -> Result<ModelPlan> {
     let budget = asked.budget.unwrap_or(u64::MAX);
     let mut last = None;
     for &precision in &precisions {
-        let footprint = footprint(asked, precision)?;
+        let Some(footprint) = footprint(asked, precision)? else {
+            return unknown(asked, precision);
+        };
         let plan = with_pages(asked, precision, &footprint, asked.work.pages);
         if plan.total_bytes <= budget {
             return Ok(with_prefixes(plan, asked.budget));
@@ -137,7 +142,7 @@ pub(crate) fn plan(asked: &Asked<'_>) -> Result<ModelPlan> {
         }
     }
     let in_precision = |precision| -> Result<u64> {
-        let footprint = footprint(asked, precision)?;
+        let footprint = footprint(asked, precision)?.unwrap_or_default();
         Ok(with_pages(asked, precision, &footprint, 1).total_bytes)
     };
     let smallest = precisions.last().copied().unwrap_or(Precision::Int4);
@@ -150,7 +155,21 @@ pub(crate) fn plan(asked: &Asked<'_>) -> Result<ModelPlan> {
     })
 }
 
-fn footprint(asked: &Asked<'_>, precision: Precision) -> Result<Footprint> {
+/// A model whose needs are not known beforehand is held as it was chosen, where memory is not limited.
+fn unknown(asked: &Asked<'_>, precision: Precision) -> Result<ModelPlan> {
+    if asked.budget.is_some() {
+        return Err(Error::MemoryUnknown {
+            model: asked.located.name.clone(),
+        });
+    }
+    let plan = ModelPlan {
+        is_known: false,
+        ..with_pages(asked, precision, &Footprint::default(), 1)
+    };
+    Ok(with_prefixes(plan, None))
+}
+
+fn footprint(asked: &Asked<'_>, precision: Precision) -> Result<Option<Footprint>> {
     Ok(Footprint::of(
         &asked.located.checkpoint,
         asked.located.made_up.is_some(),
@@ -199,6 +218,7 @@ fn with_pages(
         prefix_bytes: 0,
         kv_bytes_per_token: footprint.kv_per_token,
         held_in: precision,
+        is_known: true,
     }
 }
 

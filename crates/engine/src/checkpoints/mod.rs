@@ -355,7 +355,11 @@ impl Models {
     pub fn plans(&self) -> Vec<ModelPlan> {
         let budget = self.budget();
         let both = [&budget.retriever, &budget.generator];
-        both.into_iter().flatten().cloned().collect()
+        both.into_iter()
+            .flatten()
+            .filter(|plan| plan.is_known)
+            .cloned()
+            .collect()
     }
 
     /// How the chosen models would be held, without loading any.
@@ -372,6 +376,7 @@ impl Models {
         if !is_hosted && let Some(located) = self.locate_generator(&quiet)? {
             plans.push(self.plan(&located, Role::Generator, &quiet)?);
         }
+        plans.retain(|plan| plan.is_known);
         Ok(plans)
     }
 
@@ -389,7 +394,9 @@ impl Models {
             budget: self.config.memory,
             work,
         })?;
-        on_event(ModelEvent::Planned(plan.clone()));
+        if plan.is_known {
+            on_event(ModelEvent::Planned(plan.clone()));
+        }
         Ok(plan)
     }
 
