@@ -7,6 +7,7 @@ use colibri_engine::{
     checkpoints::{
         Choice, DEFAULT_GENERATOR, LoadedGenerator, LoadedRetriever, ModelConfig, Models,
     },
+    hosted::{self, HostedConfig},
     hub::HubConfig,
     index::Index,
     processor::TileOptions,
@@ -68,15 +69,15 @@ impl Context {
     /// The models, none of them loaded yet.
     ///
     /// # Errors
-    /// When a remote model is named, or the home folder is unknown.
+    /// When a remote model is named as retriever, or the home folder is unknown.
     pub(crate) fn models(&self) -> Result<Models> {
-        for name in [&self.global.retriever, &self.global.generator] {
-            if name.starts_with("openai:") {
-                return Err(Error::RemoteModel { name: name.clone() });
-            }
+        if self.global.retriever.starts_with(hosted::PREFIX) {
+            let name = self.global.retriever.clone();
+            return Err(Error::RemoteRetriever { name });
         }
         Ok(Models::new(ModelConfig {
             hub: hub_config()?,
+            hosted: HostedConfig::from_env_values(|name| std::env::var(name).ok()),
             builtin_dir: places::cache()?,
             retriever: choice(&self.global.retriever),
             generator: choice(&self.global.generator),

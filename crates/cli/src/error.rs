@@ -92,11 +92,9 @@ pub(crate) enum Error {
         /// What it is.
         found: String,
     },
-    /// `--generator openai:…`, which no version so far can do.
-    #[error(
-        "`{name}` names a remote model, and remote models are not implemented: everything runs on this machine"
-    )]
-    RemoteModel {
+    /// `--retriever openai:…`: chat completions give no rows.
+    #[error("`{name}` can answer, but not find pages")]
+    RemoteRetriever {
         /// What was given.
         name: String,
     },
@@ -215,8 +213,8 @@ impl Error {
             Self::ConfigKey { .. } => {
                 "keys are the long names of options without the dashes, as `colibri COMMAND --help` lists them"
             }
-            Self::RemoteModel { .. } => {
-                "name a folder or a hub model such as `HuggingFaceTB/SmolVLM-256M-Instruct`, or `none`"
+            Self::RemoteRetriever { .. } => {
+                "name it with `--generator`; as retriever, a folder or a hub model such as `vidore/colSmol-256M`, or `none`"
             }
             Self::ModelRefused { role } => {
                 return Some(format!(
@@ -255,7 +253,7 @@ impl Error {
             Self::NothingToRemove => "no_document",
             Self::QueryLine { .. } => "query_line",
             Self::ConfigFile { .. } | Self::ConfigKey { .. } | Self::ConfigValue { .. } => "config",
-            Self::RemoteModel { .. } => "remote_model",
+            Self::RemoteRetriever { .. } => "remote_model",
             Self::ModelRefused { .. } => "model_refused",
             Self::NotCached { .. } => "not_cached",
             Self::RowsFormat { .. } | Self::OneArray { .. } => "rows_format",
@@ -287,7 +285,7 @@ impl Error {
             | Self::ConfigFile { .. }
             | Self::ConfigKey { .. }
             | Self::ConfigValue { .. }
-            | Self::RemoteModel { .. }
+            | Self::RemoteRetriever { .. }
             | Self::ModelRefused { .. }
             | Self::NotCached { .. }
             | Self::RowsFormat { .. }

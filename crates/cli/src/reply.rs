@@ -182,7 +182,12 @@ pub(crate) fn say(context: &Context, chat: &mut Chat, words: &str) -> Result<Com
                 "look",
                 format!("looking at {}", text::count(total, "tile")),
             ),
-            Step::Tile { .. } => Ok(()),
+            Step::Tile { .. } | Step::Waiting => Ok(()),
+            Step::Status(message) => status(screen, "read", message.to_owned()),
+            Step::Note(message) => {
+                screen.note(message);
+                status(screen, "note", message.to_owned())
+            }
             Step::Prefill { tokens } => status(screen, "read", format!("reading {tokens} tokens")),
             Step::Text(piece) => {
                 first_token.get_or_insert_with(milliseconds);
@@ -219,7 +224,7 @@ pub(crate) fn say(context: &Context, chat: &mut Chat, words: &str) -> Result<Com
             text: completion.text.trim(),
             stop: completion.stop,
             prompt_tokens: completion.prompt_tokens,
-            new_tokens: completion.ids.len(),
+            new_tokens: completion.new_tokens,
             timings_ms: GeneratedTimings {
                 first_token: first_token.unwrap_or(total),
                 total,
@@ -232,7 +237,7 @@ pub(crate) fn say(context: &Context, chat: &mut Chat, words: &str) -> Result<Com
     screen.detail(&format!(
         "{} tokens read, {} written, {total:.0} ms; peak memory {}",
         completion.prompt_tokens,
-        completion.ids.len(),
+        completion.new_tokens,
         text::bytes(memory::peak_bytes())
     ));
     Ok(completion)

@@ -13,7 +13,10 @@ pub enum Error {
     Hub(#[from] crate::hub::Error),
     /// A model could not be loaded or run.
     #[error(transparent)]
-    Model(#[from] colibri_models::Error),
+    Model(colibri_models::Error),
+    /// A generator that runs elsewhere could not answer.
+    #[error(transparent)]
+    Hosted(#[from] crate::hosted::Error),
     /// A document could not be read.
     #[error(transparent)]
     Document(#[from] colibri_document::Error),
@@ -80,12 +83,25 @@ pub enum Error {
     Cancelled,
 }
 
+impl From<colibri_models::Error> for Error {
+    fn from(error: colibri_models::Error) -> Self {
+        let colibri_models::Error::Elsewhere(cause) = error else {
+            return Self::Model(error);
+        };
+        match cause.downcast() {
+            Ok(hosted) => Self::Hosted(*hosted),
+            Err(cause) => Self::Model(colibri_models::Error::Elsewhere(cause)),
+        }
+    }
+}
+
 impl Error {
     /// A name that stays the same between versions.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Hub(error) => error.code(),
             Self::Model(_) => "model",
+            Self::Hosted(error) => error.code(),
             Self::Document(_) => "document",
             Self::Index(_) => "index",
             Self::Io { .. } => "io",
@@ -104,6 +120,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Hub(error) => error.hint(),
+            Self::Hosted(error) => error.hint(),
             Self::Index(error) => error.hint(),
             Self::NoRetriever { .. } => Some(
                 "run `colibri models pull vidore/colSmol-256M` where there is a network, or name a folder with `--retriever`; `--mode text` needs none"
@@ -145,6 +162,7 @@ impl Error {
                     colibri_index::Error::NoIndex { .. } | colibri_index::Error::Filter { .. }
                 )
             }
+            Self::Hosted(error) => error.is_input(),
             Self::Hub(_)
             | Self::Model(_)
             | Self::Io { .. }

@@ -9,6 +9,7 @@ pub mod chat;
 pub mod checkpoints;
 mod error;
 mod geometry;
+pub mod hosted;
 pub mod hub;
 pub mod ingest;
 pub mod memory;

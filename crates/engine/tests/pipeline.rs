@@ -12,6 +12,7 @@ use colibri_engine::{
     answer::{AnswerEvent, AnswerOptions, Answering},
     checkpoints::{Choice, ModelConfig, Models, PrecisionChoice},
     generate::GenerateOptions,
+    hosted::HostedConfig,
     hub::HubConfig,
     index::{Filter, Index, Mode},
     ingest::{DocumentStatus, IndexEvent, IngestOptions, Summary, ingest},
@@ -50,6 +51,7 @@ fn models(folder: &Path, retriever: Choice, generator: Choice) -> Models {
     hub.offline = true;
     Models::new(ModelConfig {
         hub,
+        hosted: HostedConfig::default(),
         builtin_dir: folder.join("builtin"),
         retriever,
         generator,

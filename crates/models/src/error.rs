@@ -83,6 +83,9 @@ pub enum Error {
         /// Its Euclidean length.
         length: f32,
     },
+    /// A generator that runs elsewhere has failed, for a reason of its own.
+    #[error(transparent)]
+    Elsewhere(Box<dyn std::error::Error + Send + Sync>),
     /// The caller stopped the work.
     #[error("cancelled")]
     Cancelled,

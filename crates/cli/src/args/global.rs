@@ -26,6 +26,8 @@ pub(crate) enum Precision {
     Bf16,
     /// 8 bits
     Int8,
+    /// 4 bits
+    Int4,
 }
 
 /// Prompts of the retriever.
@@ -65,7 +67,7 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) retriever: String,
-    /// Model that answers: a folder, a hub name, `auto` or `none`
+    /// Model that answers: a folder, a hub name, `openai:MODEL` (a service), `auto` or `none`
     #[arg(
         long,
         value_name = "MODEL",
@@ -76,7 +78,7 @@ pub(crate) struct Global {
     )]
     pub(crate) generator: String,
     /// Precision of the models
-    #[arg(long, value_enum, default_value_t = Precision::Auto, hide_possible_values = true, value_name = "auto|f32|bf16|int8", global = true)]
+    #[arg(long, value_enum, default_value_t = Precision::Auto, hide_possible_values = true, value_name = "auto|f32|bf16|int8|int4", global = true)]
     pub(crate) precision: Precision,
     /// Prompts of the retriever, by the version of colpali-engine [default: 0.3.11]
     #[arg(
@@ -124,6 +126,7 @@ impl Global {
             Precision::F32 => PrecisionChoice::F32,
             Precision::Bf16 => PrecisionChoice::Bf16,
             Precision::Int8 => PrecisionChoice::Int8,
+            Precision::Int4 => PrecisionChoice::Int4,
         }
     }
 

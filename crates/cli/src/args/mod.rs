@@ -23,9 +23,12 @@ Environment:
   COLIBRI_GENERATOR  the generator, as --generator
   COLIBRI_CONFIG     the configuration file, as --config
   HF_HOME            folder of the Hugging Face cache (HF_HUB_CACHE for its hub part alone)
-  HF_HUB_OFFLINE     1 never uses the network
+  HF_HUB_OFFLINE     1 never asks the hub
   HF_ENDPOINT        another hub than https://huggingface.co
   HF_TOKEN           token for models that need one
+  OPENAI_BASE_URL    address of the service that `--generator openai:MODEL` asks
+                     [default: https://api.openai.com/v1]
+  OPENAI_API_KEY     key for it; OPENAI_TIMEOUT: seconds of silence it is allowed
   NO_COLOR           anything: no colours
 
 Configuration:
@@ -40,7 +43,7 @@ Exit codes: 0 done, 1 nothing found or bad input, 2 failure, 130 stopped by Ctrl
 /// Ask questions of your own documents by looking at the pages.
 ///
 /// PDFs, scans, slides and pictures are indexed as pages; the pages that fit a question are found, read,
-/// and cited. Nothing leaves this machine.
+/// and cited. Nothing leaves this machine, unless you choose a generator that runs elsewhere.
 #[derive(Debug, clap::Parser)]
 #[command(
     name = "colibri",

@@ -227,12 +227,12 @@ fn looking_needs_a_retriever() {
 
     hint: leave `--generator` out, or name a folder or a hub model with it
     ");
-    snapshot!(home.run(["generate", "Why?", "--generator", "openai:gpt-4o"]), @r"
+    snapshot!(home.run(["search", "Why?", "--retriever", "openai:gpt-4o"]), @r"
     exit code 1
     ----- err -----
-    error: `openai:gpt-4o` names a remote model, and remote models are not implemented: everything runs on this machine
+    error: `openai:gpt-4o` can answer, but not find pages
 
-    hint: name a folder or a hub model such as `HuggingFaceTB/SmolVLM-256M-Instruct`, or `none`
+    hint: name it with `--generator`; as retriever, a folder or a hub model such as `vidore/colSmol-256M`, or `none`
     ");
     snapshot!(home.run(["index", "documents", "--retriever", "not/a/model"]), @r"
     exit code 1

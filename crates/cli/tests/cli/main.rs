@@ -13,6 +13,7 @@ mod embed;
 mod failures;
 mod formats;
 mod help;
+mod hosted;
 mod hub;
 mod interrupt;
 mod models;

@@ -194,6 +194,7 @@ impl<'a> Answering<'a> {
         timings.prepare = milliseconds(prepared);
 
         let reading = Instant::now();
+        let status = |stage, message| AnswerEvent::Status { stage, message };
         let mut first: Option<f64> = None;
         let mut on_step = |step: Step<'_>| {
             match step {
@@ -201,7 +202,9 @@ impl<'a> Answering<'a> {
                     stage: "look",
                     message: format!("looking at {total} tiles"),
                 }),
-                Step::Tile { .. } => {}
+                Step::Tile { .. } | Step::Waiting => {}
+                Step::Status(message) => on_event(status("read", message.to_owned())),
+                Step::Note(message) => on_event(status("note", message.to_owned())),
                 Step::Prefill { tokens } => on_event(AnswerEvent::Status {
                     stage: "read",
                     message: format!("reading {tokens} tokens"),
@@ -226,9 +229,10 @@ impl<'a> Answering<'a> {
         };
         let Completion {
             text,
-            ids,
             prompt_tokens,
+            new_tokens,
             stop,
+            ..
         } = generator.model.generate(&request, &mut on_step)?;
         timings.first_token = first.unwrap_or_else(|| milliseconds(reading));
         if stop == StopReason::Cancelled && text.is_empty() {
@@ -249,7 +253,7 @@ impl<'a> Answering<'a> {
             generator: generator.located.name.clone(),
             stop: Some(stop),
             prompt_tokens,
-            new_tokens: ids.len(),
+            new_tokens,
             timings_ms: Timings::default(),
             peak_memory_bytes: 0,
         })

@@ -8,6 +8,7 @@ mod fingerprint;
 mod resolve;
 
 use std::{
+    num::NonZeroU32,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -23,6 +24,7 @@ use colibri_models::{
 
 use crate::{
     Error, Result,
+    hosted::{self, Hosted, HostedConfig},
     hub::{Hub, HubConfig, Progress},
 };
 
@@ -41,7 +43,7 @@ pub enum Choice {
     Auto,
     /// None at all.
     None,
-    /// A folder or a hub name.
+    /// A folder, a hub name, or `openai:MODEL`.
     Named(String),
 }
 
@@ -69,6 +71,8 @@ pub enum PrecisionChoice {
     Bf16,
     /// Eight bits with a scale a row.
     Int8,
+    /// Four bits with a multiplier for every 32 values.
+    Int4,
 }
 
 impl PrecisionChoice {
@@ -77,6 +81,7 @@ impl PrecisionChoice {
             Self::F32 => Precision::F32,
             Self::Auto | Self::Bf16 => Precision::Bf16,
             Self::Int8 => Precision::Int8,
+            Self::Int4 => Precision::Int4,
         }
     }
 }
@@ -90,7 +95,8 @@ impl std::str::FromStr for PrecisionChoice {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
-            other => Err(format!("`{other}` is none of auto, f32, bf16, int8")),
+            "int4" => Ok(Self::Int4),
+            other => Err(format!("`{other}` is none of auto, f32, bf16, int8, int4")),
         }
     }
 }
@@ -100,6 +106,8 @@ impl std::str::FromStr for PrecisionChoice {
 pub struct ModelConfig {
     /// The hub and its cache.
     pub hub: HubConfig,
+    /// Generators that run elsewhere.
+    pub hosted: HostedConfig,
     /// Where the built-in checkpoint is unpacked.
     pub builtin_dir: PathBuf,
     /// The retriever.
@@ -159,7 +167,7 @@ impl LoadedRetriever {
 /// A generator that is loaded.
 #[derive(Clone)]
 pub struct LoadedGenerator {
-    /// Where it came from.
+    /// Where it came from; without files where it runs elsewhere.
     pub located: Located,
     /// The model.
     pub model: Arc<dyn Generator>,
@@ -180,7 +188,7 @@ pub enum ModelEvent {
         /// The model.
         model: String,
     },
-    /// Something serves instead of what was meant, and why.
+    /// Something serves instead of what was meant, and why; or what a person should know of what serves.
     Fallback {
         /// One sentence.
         message: String,
@@ -320,6 +328,13 @@ impl Models {
             Slot::Absent => return Ok(None),
             Slot::Loaded(loaded) => return Ok(Some(loaded.clone())),
         }
+        if let Choice::Named(name) = &self.config.generator
+            && let Some(model) = name.strip_prefix(hosted::PREFIX)
+        {
+            let loaded = self.hosted(name, model, on_event)?;
+            *slot = Slot::Loaded(loaded.clone());
+            return Ok(Some(loaded));
+        }
         let located = match &self.config.generator {
             Choice::None => return Ok(None),
             Choice::Named(name) => self.locate(name, DEFAULT_GENERATOR, on_event)?,
@@ -349,6 +364,35 @@ impl Models {
         };
         *slot = Slot::Loaded(loaded.clone());
         Ok(Some(loaded))
+    }
+
+    /// A generator that runs elsewhere. Nothing is sent yet; where it is not on this machine, that is told.
+    fn hosted(
+        &self,
+        name: &str,
+        model: &str,
+        on_event: OnModelEvent<'_>,
+    ) -> Result<LoadedGenerator> {
+        let detail = self.config.tiles.detail.map(NonZeroU32::get);
+        let hosted = Hosted::new(model, self.config.hosted.clone(), detail)?;
+        if !hosted.is_here() {
+            let message = format!(
+                "questions and the pages shown with them are sent to {}",
+                hosted.host()
+            );
+            on_event(ModelEvent::Fallback { message });
+        }
+        Ok(LoadedGenerator {
+            located: Located {
+                name: name.to_owned(),
+                revision: String::new(),
+                checkpoint: Checkpoint {
+                    folder: PathBuf::new(),
+                    base: None,
+                },
+            },
+            model: Arc::new(hosted),
+        })
     }
 
     /// Finds the files of a model, fetching what is missing; an adapter's base too.

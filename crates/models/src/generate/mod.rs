@@ -35,6 +35,12 @@ pub enum Step<'a> {
         /// Tokens of the prompt.
         tokens: usize,
     },
+    /// What a generator that runs elsewhere is doing, in words.
+    Status(&'a str),
+    /// Something that a person should know, such as a wait for a busy service.
+    Note(&'a str),
+    /// Nothing new: only the question whether to go on.
+    Waiting,
     /// More text: always whole characters.
     Text(&'a str),
 }
@@ -44,10 +50,12 @@ pub enum Step<'a> {
 pub struct Completion {
     /// The whole text, special tokens left out, not trimmed.
     pub text: String,
-    /// The tokens it was made of, the ending one included.
+    /// The tokens it was made of, the ending one included; none where it was written elsewhere.
     pub ids: Vec<u32>,
-    /// Tokens of the prompt.
+    /// Tokens of the prompt; 0 where a service does not tell.
     pub prompt_tokens: usize,
+    /// Tokens written; 0 where a service does not tell.
+    pub new_tokens: usize,
     /// Why it ended.
     pub stop: StopReason,
 }

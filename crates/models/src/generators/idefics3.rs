@@ -90,6 +90,7 @@ impl Idefics3Generator {
                 text: String::new(),
                 ids: Vec::new(),
                 prompt_tokens: prompt.ids.len(),
+                new_tokens: 0,
                 stop: StopReason::Cancelled,
             }),
             Err(error) => Err(error),
@@ -189,6 +190,7 @@ impl Idefics3Generator {
         }
         Ok(Completion {
             text: answer,
+            new_tokens: ids.len(),
             ids,
             prompt_tokens: prompt.len(),
             stop,

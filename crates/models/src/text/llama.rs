@@ -294,11 +294,7 @@ impl Llama {
 
     /// An empty KV cache with room for `capacity` tokens.
     pub fn new_cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(
-            self.layers.len(),
-            self.config.num_key_value_heads() * self.config.head_dim(),
-            capacity,
-        )
+        KvCache::new(self.layers.len(), capacity)
     }
 
     /// `x` `(1, seq, hidden)` → hidden states of the same shape before the final norm. With a cache, the

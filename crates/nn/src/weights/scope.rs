@@ -57,11 +57,12 @@ impl Placement {
         self.packed.is_some()
     }
 
-    /// Short name for logs and index settings: `f32`, `bf16`, `int8`, `f16`.
+    /// Short name for logs and index settings: `f32`, `bf16`, `int8`, `int4`, `f16`.
     pub fn precision_name(&self) -> &'static str {
         match (self.packed, self.dtype) {
             (Some(Precision::Bf16), _) | (None, DType::BF16) => "bf16",
             (Some(Precision::Int8), _) => "int8",
+            (Some(Precision::Int4), _) => "int4",
             (None, DType::F16) => "f16",
             _ => "f32",
         }
@@ -240,7 +241,12 @@ impl Weights {
     pub fn embedding(&self, name: &str, vocabulary: usize, hidden: usize) -> Result<Embedding> {
         let weight = format!("{}.weight", self.full(name));
         self.store.expect(&weight, &[vocabulary, hidden])?;
-        let storage = self.storage(vocabulary, hidden, &mut |first, rows| {
+        // Looked up and not multiplied, its bytes are never waited for, while its errors stand under every layer.
+        let mut table = self.clone();
+        if table.placement.packed == Some(Precision::Int4) {
+            table.placement.packed = Some(Precision::Int8);
+        }
+        let storage = table.storage(vocabulary, hidden, &mut |first, rows| {
             self.store.read(&weight, first * hidden, rows)
         })?;
         Ok(Embedding::new(storage, vocabulary, hidden))
