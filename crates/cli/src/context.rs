@@ -87,6 +87,7 @@ impl Context {
                 detail: self.global.detail,
                 split: None,
             },
+            feature_bytes: self.global.feature_cache,
         }))
     }
 

@@ -135,14 +135,6 @@ pub(crate) enum Error {
         #[source]
         source: safetensors::SafeTensorError,
     },
-    /// The header of a weight file cannot be understood.
-    #[error("cannot read the header of `{}`: {reason}", path.display())]
-    WeightHeader {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
     /// No program could be started to show a picture.
     #[error("cannot open `{}` with `{program}`", path.display())]
     Viewer {
@@ -234,7 +226,6 @@ impl Error {
             | Self::ConfigFile { .. }
             | Self::ConfigValue { .. }
             | Self::Safetensors { .. }
-            | Self::WeightHeader { .. }
             | Self::Signals(_) => return None,
         };
         Some(hint.to_owned())
@@ -258,7 +249,6 @@ impl Error {
             Self::NotCached { .. } => "not_cached",
             Self::RowsFormat { .. } | Self::OneArray { .. } => "rows_format",
             Self::Safetensors { .. } => "safetensors",
-            Self::WeightHeader { .. } => "weight_header",
             Self::Viewer { .. } => "viewer",
             Self::Signals(_) => "signals",
         }
@@ -296,7 +286,6 @@ impl Error {
             | Self::File { .. }
             | Self::NoHome
             | Self::Safetensors { .. }
-            | Self::WeightHeader { .. }
             | Self::Viewer { .. }
             | Self::Signals(_) => 2,
         }

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use colibri_models::{
-    generate::{Completion, GenerateOptions, Step},
+    Error, VisualTokens,
+    generate::{Completion, GenerateOptions, Step, StopReason},
     generators::Request,
     processor::{Content, Message, Role},
 };
@@ -17,6 +18,8 @@ pub struct Chat {
     options: GenerateOptions,
     messages: Vec<Message>,
     images: Vec<RgbImage>,
+    /// What was seen of the first pictures, where the generator looks once; those are no longer in `images`.
+    seen: Vec<VisualTokens>,
     /// Pictures given since the last turn.
     waiting: usize,
 }
@@ -41,6 +44,7 @@ impl Chat {
             options,
             messages,
             images: Vec::new(),
+            seen: Vec::new(),
             waiting: 0,
         }
     }
@@ -67,12 +71,7 @@ impl Chat {
             role: Role::User,
             content,
         });
-        let request = Request {
-            messages: &self.messages,
-            images: &self.images,
-            options: &self.options,
-        };
-        match self.generator.model.generate(&request, on_step) {
+        match self.answer(on_step) {
             Ok(completion) => {
                 self.waiting = 0;
                 self.messages
@@ -86,10 +85,46 @@ impl Chat {
         }
     }
 
+    fn answer(
+        &mut self,
+        on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> colibri_models::Result<Completion> {
+        let Some(looking) = self.generator.model.looking() else {
+            let request = Request {
+                messages: &self.messages,
+                images: &self.images,
+                options: &self.options,
+            };
+            return self.generator.model.generate(&request, on_step);
+        };
+        while let Some(image) = self.images.first() {
+            let mut on_tile = |done, total| on_step(Step::Tile { done, total }).is_continue();
+            match looking.look(image, &mut on_tile) {
+                Ok(tokens) => self.seen.push(tokens),
+                Err(Error::Cancelled) => return Ok(nothing_said()),
+                Err(error) => return Err(error),
+            }
+            self.images.remove(0);
+        }
+        looking.generate_seen(&self.messages, &self.seen, &self.options, on_step)
+    }
+
     /// Forgets the turns and pictures so far, the system message excepted.
     pub fn clear(&mut self) {
         self.messages.retain(|message| message.role == Role::System);
         self.images.clear();
+        self.seen.clear();
         self.waiting = 0;
+    }
+}
+
+/// What an answer is that was stopped while the pictures were looked at.
+fn nothing_said() -> Completion {
+    Completion {
+        text: String::new(),
+        ids: Vec::new(),
+        prompt_tokens: 0,
+        new_tokens: 0,
+        stop: StopReason::Cancelled,
     }
 }

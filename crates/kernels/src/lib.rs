@@ -32,5 +32,6 @@ mod pool;
 pub mod rope;
 pub mod rows;
 pub mod scalar;
+pub mod selfcheck;
 mod simd;
 mod vector;

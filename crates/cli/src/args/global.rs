@@ -92,6 +92,9 @@ pub(crate) struct Global {
     /// Longest edge of a page in tiles, instead of the model's own
     #[arg(long, value_name = "N", global = true)]
     pub(crate) detail: Option<NonZeroU32>,
+    /// Keep at most so much of what is seen on pages beside the index, so that they are looked at once; `off` for none
+    #[arg(long, value_name = "SIZE|off", default_value = "2GiB", value_parser = feature_cache, global = true)]
+    pub(crate) feature_cache: u64,
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N", global = true)]
     pub(crate) threads: Option<NonZeroU32>,
@@ -138,4 +141,12 @@ impl Global {
             Prompts::V0_3_11 => PromptVersion::V0_3_11,
         })
     }
+}
+
+/// `2GiB`, or `off` for nothing.
+fn feature_cache(text: &str) -> Result<u64, String> {
+    if text == "off" {
+        return Ok(0);
+    }
+    crate::text::parse_bytes(text)
 }

@@ -1,17 +1,14 @@
-//! `colibri models info`: what a checkpoint is, without loading it and without the network.
+//! `colibri models info`: what a checkpoint is, or what two have in common, without loading them and without the
+//! network.
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use colibri_engine::{
-    checkpoints::{ABOUT_BUILTIN, BUILTIN, DEFAULT_RETRIEVER},
+    checkpoints::{ABOUT_BUILTIN, BUILTIN, DEFAULT_RETRIEVER, Part},
     hub::{Hub, ModelName},
-    registry::{self, Kind},
+    registry::{self, Checkpoint, Kind},
     vlm::idefics3::Config,
 };
-use safetensors::tensor::Metadata;
 use serde_json::json;
 
 use crate::{
@@ -21,15 +18,15 @@ use crate::{
     text,
 };
 
-/// The longest header of a safetensors file, as its own library has it.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
-
 /// Arguments of `models info`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A folder, a hub name whose files are in the cache, or `builtin`
     #[arg(value_name = "NAME|FOLDER")]
     model: String,
+    /// Another one: tells which of its weights the first has as well, and need not be held twice
+    #[arg(value_name = "NAME|FOLDER")]
+    other: Option<String>,
 }
 
 /// Runs the command.
@@ -39,6 +36,9 @@ pub(crate) struct Args {
 pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let screen = &context.screen;
     let hub = Hub::new(hub_config()?);
+    if let Some(other) = &args.other {
+        return compare(context, &hub, &args.model, other);
+    }
     let is_builtin = args.model == BUILTIN;
     let folder = if is_builtin {
         let located = context
@@ -68,7 +68,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             find(&hub, base).ok()
         }
     });
-    let (parameters, bytes) = weights(&folder)?;
+    let (parameters, bytes) =
+        registry::weight_size(&folder).map_err(colibri_engine::Error::from)?;
     let config_folder = base_folder.as_ref().unwrap_or(&folder);
     let config = if config_folder.join("config.json").is_file() {
         Some(Config::load(config_folder).map_err(colibri_engine::Error::from)?)
@@ -146,6 +147,65 @@ fn shapes_json(config: &Config) -> serde_json::Value {
     })
 }
 
+/// Tells, part by part, which weights of `second` `first` has as well.
+fn compare(context: &Context, hub: &Hub, first: &str, second: &str) -> Result<Outcome> {
+    let screen = &context.screen;
+    let models = context.models()?;
+    let checkpoint = |name: &str| -> Result<Checkpoint> {
+        if name == BUILTIN {
+            return Ok(models
+                .locate(BUILTIN, DEFAULT_RETRIEVER, &|_| {})?
+                .checkpoint);
+        }
+        let folder = find(hub, name)?;
+        let base = match registry::inspect(&folder).map_err(colibri_engine::Error::from)? {
+            Kind::Generator | Kind::Retriever => None,
+            Kind::Adapter { base, .. } => {
+                let beside = folder.join(&base);
+                Some(if beside.is_dir() {
+                    beside
+                } else {
+                    find(hub, &base)?
+                })
+            }
+        };
+        Ok(Checkpoint { folder, base })
+    };
+    screen.status("comparing weights");
+    let parts = models.shared(&checkpoint(first)?, &checkpoint(second)?)?;
+    screen.hide_bar();
+    if screen.json {
+        screen.json(&json!({"first": first, "second": second, "parts": parts}))?;
+        return Ok(Outcome::Done);
+    }
+    let (mut bytes, mut shared_bytes) = (0, 0);
+    for part in &parts {
+        bytes += part.bytes;
+        shared_bytes += part.shared_bytes;
+        let name = match part.part {
+            Part::Vision => "vision",
+            Part::Connector => "connector",
+            Part::Embedding => "embedding",
+            Part::Text => "text",
+            Part::Head => "head",
+        };
+        screen.line(&format!(
+            "{name:<9} {} of {} tensors, {} of {}",
+            part.shared,
+            part.tensors,
+            text::bytes(part.shared_bytes),
+            text::bytes(part.bytes)
+        ))?;
+    }
+    screen.line(&text::clean_line(&format!(
+        "{:<9} {} of {} of {second} need not be held beside {first}",
+        "in all",
+        text::bytes(shared_bytes),
+        text::bytes(bytes)
+    )))?;
+    Ok(Outcome::Done)
+}
+
 /// The folder of a model that is here.
 fn find(hub: &Hub, name: &str) -> Result<PathBuf> {
     let folder = PathBuf::from(name);
@@ -161,61 +221,6 @@ fn find(hub: &Hub, name: &str) -> Result<PathBuf> {
         name: name.to_owned(),
         cache,
     })
-}
-
-/// Parameters and bytes of the weight files of a folder, from their headers.
-fn weights(folder: &Path) -> Result<(u64, u64)> {
-    let doing = "look through the folder";
-    let (mut parameters, mut bytes) = (0_u64, 0_u64);
-    for entry in fs_err::read_dir(folder).map_err(Error::file(doing))? {
-        let path = entry.map_err(Error::file(doing))?.path();
-        if path.extension().is_some_and(|end| end == "safetensors") && path.is_file() {
-            let (of_file, length) = weight_file(&path)?;
-            parameters = parameters.saturating_add(of_file);
-            bytes = bytes.saturating_add(length);
-        }
-    }
-    Ok((parameters, bytes))
-}
-
-fn weight_file(path: &Path) -> Result<(u64, u64)> {
-    let doing = "read the weights";
-    let mut file = fs_err::File::open(path).map_err(Error::file(doing))?;
-    let length = file.metadata().map_err(Error::file(doing))?.len();
-    let mut head = Vec::new();
-    file.by_ref()
-        .take(8)
-        .read_to_end(&mut head)
-        .map_err(Error::file(doing))?;
-    let fault = |reason: String| Error::WeightHeader {
-        path: path.to_owned(),
-        reason,
-    };
-    let size: [u8; 8] = head
-        .as_slice()
-        .try_into()
-        .map_err(|_| fault("it is too short".to_owned()))?;
-    let header = u64::from_le_bytes(size);
-    if header > MAX_HEADER_BYTES || header > length - 8 {
-        return Err(fault(format!(
-            "it claims a header of {header} bytes in a file of {length}"
-        )));
-    }
-    head.clear();
-    file.take(header)
-        .read_to_end(&mut head)
-        .map_err(Error::file(doing))?;
-    let metadata: Metadata =
-        serde_json::from_slice(&head).map_err(|error| fault(error.to_string()))?;
-    let parameters = metadata.tensors().values().fold(0_u64, |sum, tensor| {
-        sum.saturating_add(
-            tensor
-                .shape
-                .iter()
-                .fold(1_u64, |product, &side| product.saturating_mul(side as u64)),
-        )
-    });
-    Ok((parameters, length))
 }
 
 /// 1234567 as `1 234 567`.
