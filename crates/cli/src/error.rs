@@ -15,6 +15,18 @@ pub(crate) enum Error {
     /// The work itself failed.
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    /// The server could not begin or go on.
+    #[error(transparent)]
+    Server(Box<colibri_server::Error>),
+    /// `serve` for others without a key.
+    #[error("others can reach `{host}`, and no key was given")]
+    KeyNeeded {
+        /// The address.
+        host: std::net::IpAddr,
+    },
+    /// `--api-key` with nothing in it.
+    #[error("the key is empty")]
+    EmptyKey,
     /// Standard output was closed or cannot be written.
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
@@ -151,6 +163,12 @@ pub(crate) enum Error {
     Signals(#[source] io::Error),
 }
 
+impl From<colibri_server::Error> for Error {
+    fn from(error: colibri_server::Error) -> Self {
+        Self::Server(Box::new(error))
+    }
+}
+
 impl From<engine::index::Error> for Error {
     fn from(error: engine::index::Error) -> Self {
         Self::Engine(error.into())
@@ -190,6 +208,11 @@ impl Error {
                 "what is finished is kept; run the same command again to go on"
             }
             Self::Engine(error) => return error.hint(),
+            Self::Server(error) => return error.hint(),
+            Self::KeyNeeded { .. } => {
+                "set COLIBRI_API_KEY to a long secret, or let everybody in with `--no-api-key`"
+            }
+            Self::EmptyKey => "give a long secret, for example from `openssl rand -hex 16`",
             Self::NoHome => "set HOME, or name the folders with `--index` and `--config`",
             Self::NoPaths => "name what to index, for example `colibri index ~/papers`",
             Self::NoQuery => {
@@ -235,6 +258,8 @@ impl Error {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Engine(error) => error.code(),
+            Self::Server(error) => error.code(),
+            Self::KeyNeeded { .. } | Self::EmptyKey => "api_key",
             Self::Stdout(_) => "stdout",
             Self::Stdin(_) => "stdin",
             Self::File { .. } | Self::Input { .. } => "io",
@@ -267,6 +292,8 @@ impl Error {
             }
             Self::Engine(error) if error.is_input() => 1,
             Self::Input { .. }
+            | Self::KeyNeeded { .. }
+            | Self::EmptyKey
             | Self::NoPaths
             | Self::NoQuery
             | Self::NothingToRemove
@@ -281,6 +308,7 @@ impl Error {
             | Self::RowsFormat { .. }
             | Self::OneArray { .. } => 1,
             Self::Engine(_)
+            | Self::Server(_)
             | Self::Stdout(_)
             | Self::Stdin(_)
             | Self::File { .. }
