@@ -57,12 +57,12 @@ fn scans_and_charts_are_found_by_what_they_look_like() {
         });
         f64::from(right) / f64::from(all)
     };
-    // Eight pages: chance is 0.125.
-    assert!(right("visual", &[]) >= 0.5);
-    // The documents without a text layer, which text alone never finds. It finds three of four here; another
-    // processor rounds otherwise, and one may go either way.
-    assert!(right("hybrid", &["scan.pdf", "chart.png"]) >= 0.5);
-    assert!(right("hybrid", &[]) >= 0.8);
+    // Eight pages: chance is 0.125. It finds thirteen of fifteen; another processor rounds otherwise, and one or
+    // two may go either way.
+    assert!(right("visual", &[]) >= 0.75);
+    // The documents without a text layer, which text alone never finds.
+    assert!(right("hybrid", &["scan.pdf", "chart.png"]) >= 0.75);
+    assert!(right("hybrid", &[]) >= 0.9);
 }
 
 #[test]
