@@ -100,7 +100,9 @@ pub enum Error {
         least: u64,
     },
     /// What a model needs cannot be told beforehand, so no limit can be kept.
-    #[error("how much memory `{model}` needs is not known beforehand, so `--memory` cannot be kept")]
+    #[error(
+        "how much memory `{model}` needs is not known beforehand, so `--memory` cannot be kept"
+    )]
     MemoryUnknown {
         /// The model.
         model: String,

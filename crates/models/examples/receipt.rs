@@ -92,7 +92,7 @@ fn outputs(
                 }
             }
             ids.resize(config.tokens_per_tile(), config.image_token_id());
-            Some(model.encode_tile(&values, &mut NoTrace)?)
+            Some(model.encode_frame(&values, (side as usize, side as usize), &mut NoTrace)?)
         }
     };
     let mut state = 88_172_645_463_325_252_u64;
