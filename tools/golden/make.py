@@ -20,6 +20,7 @@ import inputs  # noqa: E402
 import pixels  # noqa: E402
 import real  # noqa: E402
 import strings  # noqa: E402
+import videos  # noqa: E402
 from checkpoints import SPECS  # noqa: E402
 from paths import CASES, CHECKPOINTS, IMAGES, OUT  # noqa: E402
 
@@ -40,6 +41,7 @@ def networks() -> None:
 
 MAX_BYTES = 4_500_000
 JOBS = {"networks": networks, "pixels": pixels.make, "inputs": inputs.make, "strings": strings.make, "real": real.make}
+JOBS["videos"] = videos.make
 
 
 def main() -> None:

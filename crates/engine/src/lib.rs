@@ -13,11 +13,13 @@ pub mod hosted;
 pub mod hub;
 pub mod ingest;
 pub mod memory;
+pub mod messages;
 pub mod on_the_fly;
 pub mod picture;
 mod regions;
 pub mod retrieve;
 pub mod threads;
+pub mod video;
 mod words;
 
 pub use colibri_document as document;

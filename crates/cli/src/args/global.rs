@@ -90,6 +90,9 @@ pub(crate) struct Global {
     /// Longest edge of a page in tiles, instead of the model's own
     #[arg(long, value_name = "N", global = true)]
     pub(crate) detail: Option<NonZeroU32>,
+    /// The generator looks at each picture as one tile, uncut: coarse and fast
+    #[arg(long, global = true)]
+    pub(crate) no_split: bool,
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N", global = true)]
     pub(crate) threads: Option<NonZeroU32>,

@@ -20,3 +20,4 @@ mod models;
 mod questions;
 mod settings;
 mod support;
+mod video;

@@ -114,7 +114,8 @@ pub struct ModelConfig {
     pub precision: PrecisionChoice,
     /// Prompts of the retriever.
     pub prompt_version: Option<PromptVersion>,
-    /// How pictures are cut, where it differs from the checkpoint.
+    /// How pictures are cut, where it differs from the checkpoint. Whether they are cut at all is said to
+    /// the generator alone.
     pub tiles: TileOptions,
 }
 
@@ -300,7 +301,15 @@ impl Models {
         on_event(ModelEvent::Loading {
             model: located.name.clone(),
         });
-        let model = registry::load_retriever(&located.checkpoint, &self.load_options())?;
+        let options = LoadOptions {
+            // Not cutting is for conversations: rows of pages that are cut otherwise do not compare.
+            tiles: TileOptions {
+                split: None,
+                ..self.config.tiles
+            },
+            ..self.load_options()
+        };
+        let model = registry::load_retriever(&located.checkpoint, &options)?;
         let loaded = LoadedRetriever {
             located,
             model: model.into(),

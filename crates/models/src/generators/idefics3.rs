@@ -11,7 +11,7 @@ use super::{Generator, Request};
 use crate::{
     Error, NoTrace, Result, Trace,
     generate::{Completion, GenerateOptions, Sampler, Step, StopReason, end_ids},
-    processor::{Idefics3Processor, ProcessorFiles, Prompt, TileOptions},
+    processor::{Idefics3Processor, ProcessorFiles, Prompt, TileOptions, VideoRecipe},
     registry::{Checkpoint, LoadOptions},
     vlm::idefics3::{Config, Idefics3},
 };
@@ -205,6 +205,10 @@ impl Generator for Idefics3Generator {
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Completion> {
         self.generate_traced(request, &self.tiles, on_step, &mut NoTrace)
+    }
+
+    fn video(&self) -> VideoRecipe {
+        self.processor.video()
     }
 
     fn longest_edge(&self) -> u32 {

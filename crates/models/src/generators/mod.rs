@@ -11,7 +11,7 @@ use image::RgbImage;
 use crate::{
     Result,
     generate::{Completion, GenerateOptions, Step},
-    processor::Message,
+    processor::{Message, VideoRecipe},
 };
 
 /// What a generator is asked.
@@ -37,6 +37,11 @@ pub trait Generator: Send + Sync {
         request: &Request<'_>,
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Completion>;
+
+    /// How the model is shown a video.
+    fn video(&self) -> VideoRecipe {
+        VideoRecipe::of(None, self.longest_edge())
+    }
 
     /// Longest side in pixels to which pictures are scaled.
     fn longest_edge(&self) -> u32;

@@ -2,18 +2,21 @@
 
 use image::RgbImage;
 
-use super::chat::{ChatTemplate, Message, num_images};
+use super::chat::{ChatTemplate, Content, Message, num_images};
 use super::config::{PreprocessorConfig, ProcessorConfig};
 use super::error::{Error, Result};
 use super::expand::expand;
 use super::files::ProcessorFiles;
 use super::tiles::{ImageProcessor, TileGrid, TileOptions, Tiles};
 use super::tokenizer::Tokenizer;
+use super::video::VideoRecipe;
 
 /// The processor of a generator: tokenizer, chat template and picture settings of a checkpoint.
 #[derive(Debug)]
 pub struct Idefics3Processor {
     images: ImageProcessor,
+    /// The same for frames of videos.
+    frames: ImageProcessor,
     tokenizer: Tokenizer,
     template: ChatTemplate,
     image_seq_len: usize,
@@ -47,8 +50,15 @@ impl Idefics3Processor {
     /// Those of [`PreprocessorConfig::load`], [`ProcessorConfig::image_seq_len`],
     /// [`Tokenizer::load`] and [`ChatTemplate::load`].
     pub fn load(files: &ProcessorFiles, derived_seq_len: Option<usize>) -> Result<Self> {
+        let images = PreprocessorConfig::load(files)?;
+        let mut frames = images.clone();
+        frames.do_image_splitting = false;
+        if let Some(sampling) = images.video_sampling {
+            frames.longest_edge = sampling.longest_edge;
+        }
         Ok(Self {
-            images: ImageProcessor::new(PreprocessorConfig::load(files)?),
+            images: ImageProcessor::new(images),
+            frames: ImageProcessor::new(frames),
             tokenizer: Tokenizer::load(files)?,
             template: ChatTemplate::load(files)?,
             image_seq_len: ProcessorConfig::image_seq_len(files, derived_seq_len)?,
@@ -58,6 +68,12 @@ impl Idefics3Processor {
     /// Cuts pictures.
     pub fn images(&self) -> &ImageProcessor {
         &self.images
+    }
+
+    /// How videos are shown.
+    pub fn video(&self) -> VideoRecipe {
+        let config = self.images.config();
+        VideoRecipe::of(config.video_sampling, config.longest_edge)
     }
 
     /// The tokenizer.
@@ -88,7 +104,15 @@ impl Idefics3Processor {
         options: &TileOptions,
     ) -> Result<Prompt> {
         check_count(messages, images.len())?;
-        let tiles = images.iter().map(|image| self.images.cut(image, options));
+        let shown = messages.iter().flat_map(|message| &message.content);
+        let shown = shown.filter(|content| !matches!(content, Content::Text(_)));
+        let tiles = images.iter().zip(shown).map(|(image, content)| {
+            if *content == Content::Frame {
+                self.frames.cut(image, &TileOptions::default())
+            } else {
+                self.images.cut(image, options)
+            }
+        });
         let tiles = tiles.collect::<Result<Vec<Tiles>>>()?;
         let grids: Vec<TileGrid> = tiles.iter().map(Tiles::grid).collect();
         Ok(Prompt {

@@ -24,6 +24,7 @@ pub mod resample;
 mod stream;
 pub mod tiles;
 pub mod tokenizer;
+pub mod video;
 
 pub use chat::{ChatTemplate, Content, Message, Role};
 pub use colidefics3::{ColIdefics3Processor, DocumentPrompt, PromptVersion};
@@ -35,3 +36,4 @@ pub use idefics3::{Idefics3Processor, Prompt};
 pub use stream::StreamDecoder;
 pub use tiles::{ImageProcessor, TileGrid, TileOptions, TilePlan, Tiles};
 pub use tokenizer::{NamedTokens, Tokenizer};
+pub use video::VideoRecipe;
