@@ -87,6 +87,7 @@ impl Context {
                 detail: self.global.detail,
                 split: self.global.no_split.then_some(false),
             },
+            feature_bytes: self.global.feature_cache,
         }))
     }
 

@@ -4,7 +4,8 @@
 use std::ops::ControlFlow;
 
 use colibri_models::{
-    generate::{Completion, GenerateOptions, Step},
+    Error, VisualTokens,
+    generate::{Completion, GenerateOptions, Step, StopReason},
     generators::Request,
     processor::{Content, Message, Role, VideoRecipe},
 };
@@ -18,6 +19,8 @@ pub struct Chat {
     options: GenerateOptions,
     messages: Vec<Message>,
     images: Vec<RgbImage>,
+    /// What was seen of the first pictures, where the generator looks once; those are no longer in `images`.
+    seen: Vec<VisualTokens>,
     /// What was shown since the last turn.
     waiting: Vec<Content>,
 }
@@ -42,6 +45,7 @@ impl Chat {
             options,
             messages,
             images: Vec::new(),
+            seen: Vec::new(),
             waiting: Vec::new(),
         }
     }
@@ -110,21 +114,63 @@ impl Chat {
         &mut self,
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Completion> {
-        let request = Request {
-            messages: &self.messages,
-            images: &self.images,
-            options: &self.options,
-        };
-        let completion = self.generator.model.generate(&request, on_step)?;
+        let completion = self.complete(on_step)?;
         self.messages
             .push(Message::text(Role::Assistant, completion.text.trim()));
         Ok(completion)
+    }
+
+    fn complete(
+        &mut self,
+        on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> colibri_models::Result<Completion> {
+        let Some(looking) = self.generator.model.looking() else {
+            let request = Request {
+                messages: &self.messages,
+                images: &self.images,
+                options: &self.options,
+            };
+            return self.generator.model.generate(&request, on_step);
+        };
+        // Which of all pictures are frames of videos.
+        let shown = self.messages.iter().flat_map(|message| &message.content);
+        let frames: Vec<bool> = shown
+            .filter(|content| !matches!(content, Content::Text(_)))
+            .map(|content| *content == Content::Frame)
+            .collect();
+        while let Some(image) = self.images.first() {
+            let mut on_tile = |done, total| on_step(Step::Tile { done, total }).is_continue();
+            let looked = if frames.get(self.seen.len()) == Some(&true) {
+                looking.look_at_frame(image, &mut on_tile)
+            } else {
+                looking.look(image, &mut on_tile)
+            };
+            match looked {
+                Ok(tokens) => self.seen.push(tokens),
+                Err(Error::Cancelled) => return Ok(nothing_said()),
+                Err(error) => return Err(error),
+            }
+            self.images.remove(0);
+        }
+        looking.generate_seen(&self.messages, &self.seen, &self.options, on_step)
     }
 
     /// Forgets the turns and pictures so far, the system message excepted.
     pub fn clear(&mut self) {
         self.messages.retain(|message| message.role == Role::System);
         self.images.clear();
+        self.seen.clear();
         self.waiting.clear();
+    }
+}
+
+/// What an answer is that was stopped while the pictures were looked at.
+fn nothing_said() -> Completion {
+    Completion {
+        text: String::new(),
+        ids: Vec::new(),
+        prompt_tokens: 0,
+        new_tokens: 0,
+        stop: StopReason::Cancelled,
     }
 }

@@ -5,6 +5,7 @@
 //! JSON line or a server can show; nothing here prints.
 
 pub mod answer;
+pub mod bench;
 pub mod chat;
 pub mod checkpoints;
 mod error;
@@ -18,15 +19,17 @@ pub mod on_the_fly;
 pub mod picture;
 mod regions;
 pub mod retrieve;
+mod seen;
 pub mod threads;
 pub mod video;
 mod words;
 
 pub use colibri_document as document;
 pub use colibri_index as index;
-pub use colibri_models::{generate, processor, registry, vlm};
+pub use colibri_models::{generate, machine, processor, registry, vlm};
 pub use error::{Error, Result, chain};
 pub use geometry::Region;
+pub use seen::DEFAULT_FEATURE_BYTES;
 
 /// The instruction sets of this machine that the kernels have paths for, the one in use last.
 pub fn instruction_sets() -> Vec<&'static str> {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use colibri_index::{Filter, Hit, Index, Mode, Query, QueryRows, RRF_K, Settings};
+use colibri_index::{Filter, Hit, Index, Mode, Query, QueryRows, RRF_K};
 
 use crate::{
     Error, Region, Result,
@@ -101,7 +101,8 @@ impl<'a> Searcher<'a> {
         };
         match models.retriever(Some(name), on_event)? {
             Some(retriever) => {
-                check(index, &settings, &retriever.index_settings())?;
+                // Rows of another retriever, or made otherwise, do not compare.
+                settings.check_query(&retriever.index_settings(), index.dir())?;
                 Ok(Self {
                     index,
                     retriever: Some(retriever),
@@ -220,34 +221,4 @@ impl Searcher<'_> {
         let held = asked.intersection(&there).count();
         Ok(held as f64 >= TRUSTED_SHARE * asked.len() as f64)
     }
-}
-
-/// Rows of another retriever, or made otherwise, do not compare.
-fn check(index: &Index, own: &Settings, asked: &Settings) -> Result<()> {
-    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-    // A question has no size: how large pages were drawn matters to the index alone.
-    let prompts = |value: &Option<String>| {
-        value
-            .as_ref()
-            .and_then(|value| value.split('/').next().map(str::to_owned))
-    };
-    let (own_prompts, asked_prompts) =
-        (prompts(&own.prompt_version), prompts(&asked.prompt_version));
-    let pairs = [
-        ("retriever", &own.retriever, &asked.retriever),
-        ("revision", &own.revision, &asked.revision),
-        ("prompt version", &own_prompts, &asked_prompts),
-        ("precision", &own.precision, &asked.precision),
-    ];
-    for (what, own, other) in pairs {
-        if own != other {
-            return Err(Error::Index(colibri_index::Error::SettingsMismatch {
-                path: index.dir().to_owned(),
-                what,
-                index: text(own),
-                asked: text(other),
-            }));
-        }
-    }
-    Ok(())
 }

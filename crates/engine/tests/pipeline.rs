@@ -58,6 +58,7 @@ fn models(folder: &Path, retriever: Choice, generator: Choice) -> Models {
         precision: PrecisionChoice::F32,
         prompt_version: None,
         tiles: TileOptions::default(),
+        feature_bytes: 0,
     })
 }
 

@@ -6,6 +6,7 @@
 //! FORMAT              what this folder is, and in which version
 //! catalog.sqlite      documents, pages, text, full-text search, settings (SQLite, write-ahead log)
 //! segments/*.vec      the rows of pages: append-only, checksummed, memory-mapped
+//! features/*.feat     what a model saw on pages: a cache, checksummed, bounded
 //! lock                held by the one process that writes
 //! ```
 //!
@@ -21,6 +22,7 @@
 
 mod catalog;
 mod error;
+mod features;
 mod filter;
 mod format;
 mod fusion;
@@ -44,6 +46,7 @@ mod words;
 mod writer;
 
 pub use error::{Error, Result};
+pub use features::{FeatureKey, FeatureStats, Features};
 pub use filter::{Filter, FilterError};
 pub use format::FORMAT_VERSION;
 pub use fusion::{RRF_K, Reach, SPARSE_TEXT_WORDS, reciprocal_rank};

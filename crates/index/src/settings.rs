@@ -34,6 +34,55 @@ impl Settings {
         self.retriever.is_none()
     }
 
+    /// Whether rows of questions made with `asked` compare with the rows of an index made with `self`. A question
+    /// has no size: of the prompt version, what follows a `/` (how large pages were drawn) matters to pages only.
+    ///
+    /// # Errors
+    /// [`Error::SettingsMismatch`] with the first setting that differs.
+    pub fn check_query(&self, asked: &Self, index: &Path) -> Result<()> {
+        self.compare(asked, index, |prompts| {
+            prompts.split('/').next().unwrap_or(prompts)
+        })
+    }
+
+    /// The first setting that differs, prompts compared by what `prompts` leaves of them.
+    fn compare(
+        &self,
+        asked: &Self,
+        index: &Path,
+        prompts: impl for<'a> Fn(&'a str) -> &'a str,
+    ) -> Result<()> {
+        let versions =
+            [self, asked].map(|settings| settings.prompt_version.as_deref().map(&prompts));
+        let pairs = [
+            (
+                "retriever",
+                [&self.retriever, &asked.retriever].map(Option::as_deref),
+            ),
+            (
+                "revision",
+                [&self.revision, &asked.revision].map(Option::as_deref),
+            ),
+            ("prompt version", versions),
+            (
+                "precision",
+                [&self.precision, &asked.precision].map(Option::as_deref),
+            ),
+        ];
+        match pairs.into_iter().find(|(_, [own, other])| own != other) {
+            None => Ok(()),
+            Some((what, values)) => {
+                let [index_has, was_asked] = values.map(|value| value.unwrap_or("none").to_owned());
+                Err(Error::SettingsMismatch {
+                    path: index.to_owned(),
+                    what,
+                    index: index_has,
+                    asked: was_asked,
+                })
+            }
+        }
+    }
+
     /// The settings after opening an index made with `self` for writing with `asked`.
     ///
     /// # Errors
@@ -42,27 +91,7 @@ impl Settings {
         if self.is_text_only() {
             return Ok(asked.clone());
         }
-        let pairs = [
-            ("retriever", &self.retriever, &asked.retriever),
-            ("revision", &self.revision, &asked.revision),
-            (
-                "prompt version",
-                &self.prompt_version,
-                &asked.prompt_version,
-            ),
-            ("precision", &self.precision, &asked.precision),
-        ];
-        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-        for (what, own, other) in pairs {
-            if own != other {
-                return Err(Error::SettingsMismatch {
-                    path: index.to_owned(),
-                    what,
-                    index: text(own),
-                    asked: text(other),
-                });
-            }
-        }
+        self.compare(asked, index, |prompts| prompts)?;
         match (self.dim, asked.dim) {
             (Some(own), Some(other)) if own != other => Err(Error::SettingsMismatch {
                 path: index.to_owned(),
@@ -131,6 +160,22 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_question_has_prompts_and_no_size() {
+        let own = Settings {
+            prompt_version: Some("0.3.11/2048".to_owned()),
+            ..settings("a", "bf16", Some(128))
+        };
+        let of = |version: &str| Settings {
+            prompt_version: Some(version.to_owned()),
+            ..own.clone()
+        };
+        let path = Path::new("index");
+        own.check_query(&of("0.3.11/1024"), path).unwrap();
+        assert!(own.check_query(&of("0.3.9/2048"), path).is_err());
+        assert!(own.adopt(&of("0.3.11/1024"), path).is_err());
     }
 
     #[test]

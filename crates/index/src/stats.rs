@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use crate::error::Result;
+use crate::features::{FeatureStats, Features};
 use crate::index::Index;
 use crate::segment::{HEADER_BYTES, record_bytes};
 use crate::settings::Settings;
@@ -30,8 +31,10 @@ pub struct Stats {
     pub dead_bytes: u64,
     /// Bytes of the catalogue: text, word boxes, full-text search.
     pub catalog_bytes: u64,
-    /// Bytes of everything.
+    /// Bytes of everything but what is cached of pages.
     pub total_bytes: u64,
+    /// What models saw on pages: a cache with a bound of its own.
+    pub features: FeatureStats,
     /// Bytes of everything over the number of pages; 0 without pages.
     pub bytes_per_page: f64,
     /// What the index was made with.
@@ -86,6 +89,7 @@ impl Index {
             dead_bytes: segment_bytes.saturating_sub(live_bytes),
             catalog_bytes,
             total_bytes,
+            features: Features::new(self.dir(), 0).stats(),
             bytes_per_page: if pages == 0 {
                 0.0
             } else {

@@ -12,6 +12,7 @@ use rusqlite::{Connection, params};
 use crate::catalog::write::{PageContents, document_checksum, insert_search};
 use crate::catalog::{Catalog, schema};
 use crate::error::{Error, Result};
+use crate::features::Features;
 use crate::index::Index;
 use crate::record::{DocumentRecord, PageId};
 use crate::stores::StoreFault;
@@ -49,6 +50,8 @@ pub enum ProblemKind {
     Rows,
     /// A page is not found by its text, or by text that is not its own.
     FullText,
+    /// What is kept of a page's look is damaged: it is not used, and compacting removes it.
+    Features,
 }
 
 impl fmt::Display for Problem {
@@ -89,6 +92,7 @@ impl Index {
             Report::pages,
             Report::rows,
             Report::full_text,
+            Report::features,
         ] {
             match check(&mut report) {
                 Ok(()) => {}
@@ -324,6 +328,19 @@ impl Report<'_> {
             })
             .map_err(failed())?;
         names.collect::<rusqlite::Result<_>>().map_err(failed())
+    }
+
+    /// Every file of what is kept of pages.
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "one of a list of checks, the others of which can fail"
+    )]
+    fn features(&mut self) -> Result<()> {
+        for path in Features::new(self.index.dir(), 0).damaged() {
+            let what = "is damaged and not used; `compact` removes it".to_owned();
+            self.add_in(path, ProblemKind::Features, None, what);
+        }
+        Ok(())
     }
 
     /// The full-text table against one built now from the stored text.

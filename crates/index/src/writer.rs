@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use crate::catalog::{BUSY_TIMEOUT, Catalog, write};
 use crate::error::{Error, Result};
+use crate::features::Features;
 use crate::filter::Filter;
 use crate::format;
 use crate::index::Index;
@@ -378,6 +379,11 @@ impl Writer {
         {
             return Err(failed()(error));
         }
+        let mut hashes = Vec::new();
+        for document in index.list(&Filter::default())? {
+            hashes.push(document.record.content_hash);
+        }
+        Features::new(&self.dir, 0).retain(hashes)?;
         let after = index.stats()?;
         Ok(Compaction {
             bytes_before: before.total_bytes,

@@ -52,6 +52,7 @@ fn main() {
         ("f32", Precision::F32),
         ("bf16", Precision::Bf16),
         ("int8", Precision::Int8),
+        ("int4", Precision::Int4),
     ] {
         if wants("gemm") || wants(name) {
             products(name, precision);
@@ -149,7 +150,12 @@ fn skinny() {
     let peak = bytes_per_second(clock(), 10);
     println!("reading memory: {:.1} GB/s", peak / 1e9);
     for (m, k, n) in SKINNY {
-        for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        for precision in [
+            Precision::F32,
+            Precision::Bf16,
+            Precision::Int8,
+            Precision::Int4,
+        ] {
             let (x, w) = (values(m * k), values(n * k));
             // Several copies, so that the weights come from memory as they do in a model.
             let weights: Vec<_> = (0..(100_000_000 / (n * k)).clamp(1, 40))

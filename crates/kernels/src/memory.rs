@@ -18,7 +18,7 @@ pub(crate) const LINE: usize = 16;
 struct Line([u32; LINE]);
 
 /// Words that start on a cache line.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Buffer {
     lines: Vec<Line>,
 }
@@ -30,6 +30,21 @@ impl Buffer {
         advise_large_pages(&lines);
         lines.resize(words.div_ceil(LINE), Line([0; LINE]));
         Self { lines }
+    }
+
+    /// Makes room for `words` words in all.
+    pub(crate) fn reserve(&mut self, words: usize) {
+        self.lines
+            .reserve(words.div_ceil(LINE).saturating_sub(self.lines.len()));
+    }
+
+    /// Changes the length to `words`, rounded up to whole lines; new words are zero.
+    pub(crate) fn resize(&mut self, words: usize) {
+        self.lines.resize(words.div_ceil(LINE), Line([0; LINE]));
+    }
+
+    pub(crate) fn capacity_bytes(&self) -> usize {
+        self.lines.capacity() * size_of::<Line>()
     }
 
     pub(crate) fn words(&self) -> &[u32] {

@@ -190,29 +190,27 @@ unsafe fn finish_rows<S: Simd, const INTEGERS: bool, const ACTIVATION: u8>(
             let at = index * S::LANES;
             // SAFETY: the caller vouches for whole vectors of sums.
             let sum = unsafe { s.load_words(finish.sums.add(row * finish.sums_stride + at)) };
+            let bias = match finish.bias {
+                Some(bias) if out.len() == S::LANES => s.load(&bias[at..]),
+                Some(bias) => s.load_part(&bias[at..at + out.len()]),
+                None => s.splat(0.0),
+            };
             let mut value = if INTEGERS {
                 // SAFETY: the slice is cut to whole vectors by its bounds check.
                 let offset =
                     unsafe { s.load_words(finish.compensation[at..at + S::LANES].as_ptr()) };
                 let scale = s.mul(row_scale, s.load(&finish.column_scales[at..]));
-                s.mul(s.integers_to_floats(s.sub_words(sum, offset)), scale)
+                s.mul_add(s.integers_to_floats(s.sub_words(sum, offset)), scale, bias)
             } else {
-                s.floats(sum)
+                s.add(s.floats(sum), bias)
             };
+            value = activate::<S, ACTIVATION>(s, value);
             if out.len() == S::LANES {
-                if let Some(bias) = finish.bias {
-                    value = s.add(value, s.load(&bias[at..]));
-                }
-                value = activate::<S, ACTIVATION>(s, value);
                 if finish.write == Write::Add {
                     value = s.add(value, s.load(out));
                 }
                 s.store(value, out);
             } else {
-                if let Some(bias) = finish.bias {
-                    value = s.add(value, s.load_part(&bias[at..at + out.len()]));
-                }
-                value = activate::<S, ACTIVATION>(s, value);
                 if finish.write == Write::Add {
                     value = s.add(value, s.load_part(out));
                 }

@@ -5,6 +5,7 @@
 use half::f16;
 
 use crate::attention::{AttentionShape, Mask};
+use crate::gemm::int4;
 use crate::rows::{Rows, RowsMut};
 
 /// `Σ left[i] · right[i]`.
@@ -44,6 +45,17 @@ pub fn quantise(row: &[f32]) -> (Vec<i8>, f32) {
         .map(|value| (value * inverse).round_ties_even() as i8)
         .collect();
     (bytes, greatest / 127.0)
+}
+
+/// A row in bytes and its scale as weights in four bits stand for them: of every 32 values each is the nearest of
+/// the sixteen bytes `(multiplier · code + 64) >> 7`, under the multiplier, of ten that are tried, with the least
+/// square error. A row that is not finite gives zeros and a scale of NaN.
+pub fn quantise_groups(row: &[f32]) -> (Vec<i8>, f32) {
+    let mut codes = vec![0; row.len().next_multiple_of(4)];
+    let mut multipliers = vec![0; row.len().div_ceil(int4::GROUP)];
+    let scale = int4::quantise_row(row, &mut codes, &mut multipliers);
+    let byte = |at: usize| int4::byte(multipliers[at / int4::GROUP], codes[at]);
+    ((0..row.len()).map(byte).collect(), scale)
 }
 
 /// `0.5 · x · (1 + tanh(√(2/π) · (x + 0.044715 · x³)))`.

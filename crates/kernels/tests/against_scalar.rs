@@ -61,6 +61,7 @@ fn products_match_the_definition() {
             (Precision::F32, 1e-6),
             (Precision::Bf16, 6e-3),
             (Precision::Int8, 2e-2),
+            (Precision::Int4, 0.12),
         ] {
             let weights = PackedMatrix::from_rows(precision, n, k, &w);
             let mut found = vec![f32::NAN; m * n];
@@ -75,7 +76,12 @@ fn products_match_the_definition() {
 fn a_row_of_a_batch_equals_the_row_alone() {
     let (m, n, k) = (19, 70, 99);
     let (x, w) = (values(m * k, 3), values(n * k, 4));
-    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+    for precision in [
+        Precision::F32,
+        Precision::Bf16,
+        Precision::Int8,
+        Precision::Int4,
+    ] {
         let weights = PackedMatrix::from_rows(precision, n, k, &w);
         let mut all = vec![0.0; m * n];
         matmul(Rows::new(&x, m, k), product(&weights, &mut all, m));
@@ -121,6 +127,8 @@ fn unpacked_rows_are_the_weights() {
         (Precision::F32, 0.0),
         (Precision::Bf16, 4e-3),
         (Precision::Int8, 4e-3),
+        // Half of the widest gap between two codes.
+        (Precision::Int4, 0.13),
     ] {
         let weights = PackedMatrix::from_rows(precision, n, k, &w);
         for row in 0..n {

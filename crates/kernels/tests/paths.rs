@@ -34,7 +34,8 @@ fn precisions() -> impl Strategy<Value = Precision> {
     prop_oneof![
         Just(Precision::F32),
         Just(Precision::Bf16),
-        Just(Precision::Int8)
+        Just(Precision::Int8),
+        Just(Precision::Int4)
     ]
 }
 
@@ -44,8 +45,13 @@ fn expected(precision: Precision, x: &[f32], w: &[f32]) -> (f64, f64) {
     let (x, w): (Vec<f32>, Vec<f32>) = match precision {
         Precision::F32 => (x.to_vec(), w.to_vec()),
         Precision::Bf16 => (x.iter().map(round).collect(), w.iter().map(round).collect()),
-        Precision::Int8 => {
-            let ((x, x_scale), (w, w_scale)) = (scalar::quantise(x), scalar::quantise(w));
+        Precision::Int8 | Precision::Int4 => {
+            let quantise_weights = if precision == Precision::Int4 {
+                scalar::quantise_groups
+            } else {
+                scalar::quantise
+            };
+            let ((x, x_scale), (w, w_scale)) = (scalar::quantise(x), quantise_weights(w));
             let sum: i32 = x
                 .iter()
                 .zip(&w)
@@ -157,12 +163,16 @@ proptest! {
             let row = seed as usize % n;
             let mut out = vec![f32::NAN; k];
             weights.unpack_row(row, &mut out);
-            let (bytes, scale) = scalar::quantise(&w[row * k..(row + 1) * k]);
+            let (bytes, scale) = if precision == Precision::Int4 {
+                scalar::quantise_groups(&w[row * k..(row + 1) * k])
+            } else {
+                scalar::quantise(&w[row * k..(row + 1) * k])
+            };
             for (at, &found) in out.iter().enumerate() {
                 let expected = match precision {
                     Precision::F32 => w[row * k + at],
                     Precision::Bf16 => bf16::from_f32(w[row * k + at]).to_f32(),
-                    Precision::Int8 => f32::from(bytes[at]) * scale,
+                    Precision::Int8 | Precision::Int4 => f32::from(bytes[at]) * scale,
                 };
                 prop_assert_eq!(found, expected);
             }

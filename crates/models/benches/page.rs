@@ -1,5 +1,5 @@
 //! Seconds a page and tokens a second, on a checkpoint folder:
-//! `cargo bench -p colibri-models --bench page -- FOLDER f32|bf16|int8 [RUNS]`.
+//! `cargo bench -p colibri-models --bench page -- FOLDER f32|bf16|int8|int4 [RUNS]`.
 //!
 //! The folder may hold noise (`cargo run -p colibri-testkit --example random_checkpoint`): the time does not
 //! depend on the values. A retriever embeds a page and a query; a generator reads a page and writes 64
@@ -42,6 +42,7 @@ fn main() {
     let precision = match args.get(1).map(String::as_str) {
         Some("f32") => Precision::F32,
         Some("int8") => Precision::Int8,
+        Some("int4") => Precision::Int4,
         _ => Precision::Bf16,
     };
     let runs: usize = args.get(2).map_or(3, |text| text.parse().unwrap());

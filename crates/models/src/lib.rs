@@ -13,14 +13,18 @@ pub mod generators;
 pub mod processor;
 pub mod registry;
 pub mod retrievers;
+mod sharing;
 pub mod text;
 mod trace;
 pub mod vision;
+mod visual;
 pub mod vlm;
 
-pub use colibri_nn::{Placement, Precision};
+pub use colibri_nn::{Placement, Precision, machine, weights::TensorPool};
 pub use error::{Error, Result};
+pub use sharing::{Part, SharedPart, shared};
 pub use trace::{NoTrace, Trace};
+pub use visual::VisualTokens;
 
 /// The instruction sets of this machine that the kernels have paths for, the one in use last.
 pub fn instruction_sets() -> Vec<&'static str> {

@@ -7,7 +7,7 @@ use std::{
 
 use colibri_nn::{
     Placement, Weights,
-    weights::{Adapter, AdapterConfig, WeightStore},
+    weights::{Adapter, AdapterConfig, TensorPool, WeightStore},
 };
 
 use crate::{
@@ -61,7 +61,23 @@ pub struct LoadOptions {
     pub tiles: TileOptions,
     /// Adds an adapter to the base weights at load, in place of applying it beside them.
     pub merge_adapter: bool,
+    /// In place of weight files, values made up from this seed: for measuring. A retriever is then a base of
+    /// these values with an adapter over its text layers, as the published ones are.
+    pub made_up: Option<u64>,
+    /// Where matrices that another model holds already are found.
+    pub pool: Option<Arc<TensorPool>>,
+    /// Bytes of keys and values that a generator keeps of prompts it has read, for those that begin alike.
+    pub prefix_bytes: usize,
 }
+
+/// Enough for the pages of one question to the largest model here.
+const PREFIX_BYTES: usize = 1 << 30;
+
+/// Rank of a made-up adapter, that of the published ones.
+const MADE_UP_RANK: usize = 32;
+/// The modules it adapts, those of the published ones.
+const MADE_UP_TARGETS: &str =
+    r".*text_model.*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj)";
 
 impl LoadOptions {
     /// Defaults for a placement.
@@ -71,6 +87,9 @@ impl LoadOptions {
             prompt_version: None,
             tiles: TileOptions::default(),
             merge_adapter: false,
+            made_up: None,
+            pool: None,
+            prefix_bytes: PREFIX_BYTES,
         }
     }
 }
@@ -119,7 +138,17 @@ fn load_config(folder: &Path) -> Result<idefics3::Config> {
     }
 }
 
-fn weights(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Weights> {
+fn weights(checkpoint: &Checkpoint, options: &LoadOptions, adapted: bool) -> Result<Weights> {
+    if let Some(seed) = options.made_up {
+        let adapter = if adapted {
+            let adapter = Adapter::made_up(seed, MADE_UP_RANK, MADE_UP_TARGETS)?;
+            Some(Arc::new(adapter))
+        } else {
+            None
+        };
+        let store = Arc::new(WeightStore::made_up(seed));
+        return Ok(view(store, adapter, options));
+    }
     let store = Arc::new(WeightStore::open_folder(checkpoint.base_folder())?);
     let adapter = match &checkpoint.base {
         Some(_) => Some(Arc::new(Adapter::open(
@@ -128,7 +157,13 @@ fn weights(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Weights> {
         )?)),
         None => None,
     };
-    Ok(Weights::new(store, options.placement.clone()).with_adapter(adapter))
+    Ok(view(store, adapter, options))
+}
+
+fn view(store: Arc<WeightStore>, adapter: Option<Arc<Adapter>>, options: &LoadOptions) -> Weights {
+    Weights::new(store, options.placement.clone())
+        .with_adapter(adapter)
+        .with_pool(options.pool.clone())
 }
 
 /// Loads a retriever.
@@ -141,7 +176,7 @@ pub fn load_retriever(
 ) -> Result<Box<dyn Retriever>> {
     let base = checkpoint.base_folder();
     let config = load_config(base)?;
-    let weights = weights(checkpoint, options)?;
+    let weights = weights(checkpoint, options, true)?;
     if !weights.contains("linear.weight") {
         return Err(Error::Kind {
             path: base.to_owned(),
@@ -171,7 +206,7 @@ pub fn load_generator(
         });
     }
     let config = load_config(folder)?;
-    let weights = weights(checkpoint, options)?;
+    let weights = weights(checkpoint, options, false)?;
     if weights.contains("linear.weight") && !weights.contains("lm_head.weight") {
         return Err(Error::Kind {
             path: folder.clone(),

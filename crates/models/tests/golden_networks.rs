@@ -400,7 +400,11 @@ fn folders_tell_what_they_hold() {
 fn lower_precisions_point_the_same_way() {
     // Random weights are the hard case: nothing in them is redundant. The receipts on real shapes are in
     // docs/models.md; here the paths must be right, not the last percent.
-    for (precision, least) in [(Precision::Bf16, 0.99), (Precision::Int8, 0.95)] {
+    for (precision, least) in [
+        (Precision::Bf16, 0.99),
+        (Precision::Int8, 0.95),
+        (Precision::Int4, 0.7),
+    ] {
         for case in cases(&["page"]) {
             let expected = embed(&case, &on_cpu());
             let model = retriever(&case, &LoadOptions::new(Placement::cpu(precision)));

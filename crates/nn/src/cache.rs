@@ -1,18 +1,20 @@
 //! Keys and values of the tokens already seen, layer by layer.
 
 use candle_core::Tensor;
+use colibri_kernels::attention::KvStore;
 
 use crate::Result;
 
 /// What one attention layer remembers.
 #[derive(Clone, Debug, Default)]
 pub struct LayerCache {
-    /// `(tokens, kv_heads * head_dim)` each, on the CPU: appended to in place.
-    pub(crate) keys: Vec<f32>,
-    pub(crate) values: Vec<f32>,
+    /// Where `kernels` calculates; made by the first tokens, which know the heads.
+    pub(crate) store: Option<KvStore>,
     /// `(1, kv_heads, tokens, head_dim)` each, where candle calculates.
     pub(crate) dense: Option<(Tensor, Tensor)>,
     pub(crate) len: usize,
+    /// Tokens to make room for at first.
+    pub(crate) capacity: usize,
 }
 
 impl LayerCache {
@@ -39,17 +41,14 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// An empty cache for a model of `num_layers` layers whose keys have `width = kv_heads * head_dim`
-    /// values a token, with room for `capacity` tokens before it must grow.
-    pub fn new(num_layers: usize, width: usize, capacity: usize) -> Self {
-        let layer = || LayerCache {
-            keys: Vec::with_capacity(capacity * width),
-            values: Vec::with_capacity(capacity * width),
-            dense: None,
-            len: 0,
+    /// An empty cache for a model of `num_layers` layers, with room for `capacity` tokens before it must grow.
+    pub fn new(num_layers: usize, capacity: usize) -> Self {
+        let layer = LayerCache {
+            capacity,
+            ..LayerCache::default()
         };
         Self {
-            layers: (0..num_layers).map(|_| layer()).collect(),
+            layers: vec![layer; num_layers],
         }
     }
 
@@ -78,9 +77,9 @@ impl KvCache {
             if layer.len <= len {
                 continue;
             }
-            let width = layer.keys.len() / layer.len;
-            layer.keys.truncate(len * width);
-            layer.values.truncate(len * width);
+            if let Some(store) = &mut layer.store {
+                store.truncate(len);
+            }
             if let Some((k, v)) = layer.dense.take()
                 && len > 0
             {
@@ -102,7 +101,7 @@ impl KvCache {
                 let dense = layer.dense.as_ref().map_or(0, |(k, v)| {
                     (k.elem_count() + v.elem_count()) * k.dtype().size_in_bytes()
                 });
-                (layer.keys.capacity() + layer.values.capacity()) * 4 + dense
+                layer.store.as_ref().map_or(0, KvStore::num_bytes) + dense
             })
             .sum()
     }

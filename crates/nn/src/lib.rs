@@ -15,6 +15,7 @@ mod cpu;
 mod embedding;
 mod error;
 mod linear;
+pub mod machine;
 mod norm;
 mod rope;
 mod scratch;

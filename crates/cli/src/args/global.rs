@@ -26,6 +26,8 @@ pub(crate) enum Precision {
     Bf16,
     /// 8 bits
     Int8,
+    /// 4 bits
+    Int4,
 }
 
 /// Prompts of the retriever.
@@ -76,7 +78,7 @@ pub(crate) struct Global {
     )]
     pub(crate) generator: String,
     /// Precision of the models
-    #[arg(long, value_enum, default_value_t = Precision::Auto, hide_possible_values = true, value_name = "auto|f32|bf16|int8", global = true)]
+    #[arg(long, value_enum, default_value_t = Precision::Auto, hide_possible_values = true, value_name = "auto|f32|bf16|int8|int4", global = true)]
     pub(crate) precision: Precision,
     /// Prompts of the retriever, by the version of colpali-engine [default: 0.3.11]
     #[arg(
@@ -93,6 +95,9 @@ pub(crate) struct Global {
     /// The generator looks at each picture as one tile, uncut: coarse and fast
     #[arg(long, global = true)]
     pub(crate) no_split: bool,
+    /// Keep at most so much of what is seen on pages beside the index, so that they are looked at once; `off` for none
+    #[arg(long, value_name = "SIZE|off", default_value = "2GiB", value_parser = feature_cache, global = true)]
+    pub(crate) feature_cache: u64,
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N", global = true)]
     pub(crate) threads: Option<NonZeroU32>,
@@ -127,6 +132,7 @@ impl Global {
             Precision::F32 => PrecisionChoice::F32,
             Precision::Bf16 => PrecisionChoice::Bf16,
             Precision::Int8 => PrecisionChoice::Int8,
+            Precision::Int4 => PrecisionChoice::Int4,
         }
     }
 
@@ -138,4 +144,12 @@ impl Global {
             Prompts::V0_3_11 => PromptVersion::V0_3_11,
         })
     }
+}
+
+/// `2GiB`, or `off` for nothing.
+fn feature_cache(text: &str) -> Result<u64, String> {
+    if text == "off" {
+        return Ok(0);
+    }
+    crate::text::parse_bytes(text)
 }

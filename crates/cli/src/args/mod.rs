@@ -11,8 +11,8 @@ pub(crate) use reading::{Reading, Walking};
 pub(crate) use searching::Searching;
 
 use crate::commands::{
-    ask, chat, compact, completions, doctor, embed, generate, index, list, models, remove, search,
-    stats, verify,
+    ask, bench, chat, compact, completions, doctor, embed, generate, index, list, models, remove,
+    search, stats, verify,
 };
 
 /// What stands below the help of the program.
@@ -88,6 +88,8 @@ pub(crate) enum Command {
     Embed(embed::Args),
     /// Let the generator write, from a prompt and pictures
     Generate(generate::Args),
+    /// Measure speed and memory on this machine
+    Bench(bench::Args),
     /// Tell about this machine, the index and the models
     Doctor(doctor::Args),
     /// Write completions for a shell

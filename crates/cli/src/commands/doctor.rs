@@ -5,7 +5,7 @@ use colibri_engine::{
     document::Limits,
     hub::{Hub, ModelName},
     index::{FORMAT_VERSION, Index},
-    memory, threads,
+    machine, memory, threads,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -57,6 +57,17 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
     let limits = Limits::default();
     let (total, available) = system_memory();
     let sets = colibri_engine::instruction_sets();
+    let checks = machine::check_paths();
+    let wrong: Vec<String> = checks
+        .iter()
+        .filter(|check| !check.passed())
+        .map(|check| format!("{} of {}", check.operation, check.isa))
+        .collect();
+    let outcome = if wrong.is_empty() {
+        Outcome::Done
+    } else {
+        Outcome::Incomplete
+    };
     let cache = places::cache()?;
     let config = places::default_config()?;
     if screen.json {
@@ -65,6 +76,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
             "index_format": FORMAT_VERSION,
             "system": {"os": std::env::consts::OS, "architecture": std::env::consts::ARCH, "instruction_sets": sets,
                 "threads": threads::count(), "memory_bytes": total, "available_memory_bytes": available},
+            "kernels": {"checked": checks.len(), "wrong": wrong},
             "index": {"path": index, "state": index_state.0, "error": index_state.1},
             "cache": cache,
             "config": {"path": config, "present": config.is_file()},
@@ -73,7 +85,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
             "limits": limits,
             "resident_memory_bytes": memory::resident_bytes(),
         }))?;
-        return Ok(Outcome::Done);
+        return Ok(outcome);
     }
     let offline = if hub.offline {
         "offline (HF_HUB_OFFLINE)"
@@ -99,6 +111,14 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
                 text::count(threads::count(), "thread"),
                 sets.join(" ")
             ),
+        ),
+        (
+            "kernels",
+            if wrong.is_empty() {
+                format!("{} operations agree with their definitions", checks.len())
+            } else {
+                format!("WRONG: {}", wrong.join(", "))
+            },
         ),
         (
             "memory",
@@ -154,7 +174,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
     for (what, value) in lines {
         screen.line(&format!("{what:<10} {}", text::clean_line(&value)))?;
     }
-    Ok(Outcome::Done)
+    Ok(outcome)
 }
 
 fn state(dir: &std::path::Path) -> (&'static str, Option<String>) {

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod ask;
+pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod compact;
 pub(crate) mod completions;
@@ -50,6 +51,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Outcome> {
         Command::Models(args) => models::run(context, &args),
         Command::Embed(args) => embed::run(context, &args),
         Command::Generate(args) => generate::run(context, &args),
+        Command::Bench(args) => bench::run(context, &args),
         Command::Doctor(args) => doctor::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
     };

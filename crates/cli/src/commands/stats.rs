@@ -33,6 +33,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
             "catalog_bytes": stats.catalog_bytes,
             "total_bytes": stats.total_bytes,
             "bytes_per_page": stats.bytes_per_page,
+            "features": stats.features,
             "settings": stats.settings,
             "peak_memory_bytes": peak,
         }))?;
@@ -77,6 +78,14 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
             ),
         ),
         ("reclaimable", text::bytes(stats.dead_bytes)),
+        (
+            "seen",
+            format!(
+                "{} kept of {}",
+                text::bytes(stats.features.bytes),
+                text::count(stats.features.pages as usize, "page")
+            ),
+        ),
         ("peak memory", text::bytes(peak)),
     ] {
         screen.line(&format!("{what:<12} {}", text::clean_line(&value)))?;

@@ -132,6 +132,7 @@ fn stats_tell_pages_and_sizes() {
     retriever    none; pages are found by their text
     size         [size], [size] a page
     reclaimable  [size]
+    seen         [size] kept of 0 pages
     peak memory  [size]
     ");
 }

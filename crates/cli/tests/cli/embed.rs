@@ -92,7 +92,7 @@ fn embed_writes_rows() {
     error: the following required arguments were not provided:
       <--image <FILE>|--pages <DOCUMENT>|--query <TEXT>>
 
-    Usage: colibri embed --output <FILE> --retriever <MODEL> --precision <auto|f32|bf16|int8> --detail <N> <--image <FILE>|--pages <DOCUMENT>|--query <TEXT>>
+    Usage: colibri embed --output <FILE> --retriever <MODEL> --precision <auto|f32|bf16|int8|int4> --detail <N> <--image <FILE>|--pages <DOCUMENT>|--query <TEXT>>
 
     For more information, try '--help'.
     ");

@@ -2,7 +2,7 @@
 
 use crate::support::{Home, snapshot};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "index",
     "search",
     "ask",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 14] = [
     "models",
     "embed",
     "generate",
+    "bench",
     "doctor",
     "completions",
 ];
@@ -87,7 +88,7 @@ fn an_unknown_command_is_bad_input() {
     ----- err -----
     error: unrecognized subcommand 'serach'
 
-      tip: a similar subcommand exists: 'search'
+      tip: some similar subcommands exist: 'bench', 'search'
 
     Usage: colibri [OPTIONS] <COMMAND>
 

@@ -88,7 +88,7 @@ fn what_is_wrong_in_the_file_is_named() {
         ),
         (
             "precision = 'f16'",
-            "error: `precision` in the configuration `FILE` must be one of auto, f32, bf16, int8, not `\"f16\"`",
+            "error: `precision` in the configuration `FILE` must be one of auto, f32, bf16, int8, int4, not `\"f16\"`",
         ),
         (
             "index = ",

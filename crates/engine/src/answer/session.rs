@@ -9,8 +9,9 @@ use std::{
 
 use colibri_index::{Filter, Index, PageId};
 use colibri_models::{
+    VisualTokens,
     generate::{Completion, Step, StopReason},
-    generators::Request,
+    generators::{Looking, Request},
     processor::Message,
 };
 use image::RgbImage;
@@ -25,12 +26,14 @@ use super::{
 use crate::{
     Error, Result,
     checkpoints::{LoadedGenerator, Models, OnModelEvent},
+    ingest::content_hash,
     picture,
     retrieve::{PageHit, SearchResult, Searcher},
+    seen::{self, Seen},
     words::content_words,
 };
 
-/// Turns of a conversation that are repeated to the generator; pictures of earlier turns are not.
+/// Turns of a conversation that are repeated to the generator; pages found in earlier turns are not.
 const TURNS_KEPT: usize = 4;
 
 /// A conversation with an index.
@@ -41,6 +44,9 @@ pub struct Answering<'a> {
     filter: Filter,
     options: AnswerOptions,
     history: Vec<(String, String)>,
+    /// Pages given to the generator in the last turn, in order: those that are found again come first again, so
+    /// that what was read of them need not be read anew.
+    shown: Vec<PageId>,
 }
 
 impl std::fmt::Debug for Answering<'_> {
@@ -76,6 +82,7 @@ impl<'a> Answering<'a> {
             filter,
             options,
             history: Vec::new(),
+            shown: Vec::new(),
         }
     }
 
@@ -158,7 +165,7 @@ impl<'a> Answering<'a> {
         reason = "one call from one place, with what that place has at hand"
     )]
     fn generate(
-        &self,
+        &mut self,
         question: &str,
         found: &SearchResult,
         texts: &[String],
@@ -168,7 +175,8 @@ impl<'a> Answering<'a> {
         on_event: &mut dyn FnMut(AnswerEvent),
     ) -> Result<Done> {
         let prepared = Instant::now();
-        let (pages, images) = self.draw(found, generator, on_event);
+        let looking = generator.model.looking();
+        let (pages, pictures) = self.pictures(found, generator, on_event)?;
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
@@ -178,19 +186,19 @@ impl<'a> Answering<'a> {
         } else {
             &[]
         };
+        // The pages come first, before what was said: they are what two prompts have in common.
         let mut messages: Vec<Message> = Vec::new();
+        let (mut num_pages, mut texts) = (pages.len(), given);
+        let instructions = self.options.instructions.as_deref();
         let skip = self.history.len().saturating_sub(TURNS_KEPT);
         for (before, answer) in &self.history[skip..] {
-            messages.push(prompt::question(before, 0, &[], None));
+            let (pages, given) = (std::mem::take(&mut num_pages), std::mem::take(&mut texts));
+            // As it was when it was asked, if it brought the pages.
+            let instructions = instructions.filter(|_| pages > 0);
+            messages.push(prompt::question(before, pages, given, instructions));
             messages.push(prompt::reply(answer));
         }
-        let instructions = self.options.instructions.as_deref();
-        messages.push(prompt::question(
-            question,
-            images.len(),
-            given,
-            instructions,
-        ));
+        messages.push(prompt::question(question, num_pages, texts, instructions));
         timings.prepare = milliseconds(prepared);
 
         let reading = Instant::now();
@@ -222,10 +230,23 @@ impl<'a> Answering<'a> {
                 ControlFlow::Continue(())
             }
         };
-        let request = Request {
-            messages: &messages,
-            images: &images,
-            options: &self.options.generate,
+        let options = &self.options.generate;
+        let answer = if let Some(looking) = looking {
+            let mut on_tile = |done, total| on_step(Step::Tile { done, total }).is_continue();
+            look(looking, pictures, &mut on_tile)
+                .and_then(|seen| looking.generate_seen(&messages, &seen, options, &mut on_step))
+        } else {
+            let drawn = pictures.into_iter().filter_map(|picture| match picture {
+                Picture::Drawn { image, .. } => Some(image),
+                Picture::Seen(_) => None,
+            });
+            let images: Vec<RgbImage> = drawn.collect();
+            let request = Request {
+                messages: &messages,
+                images: &images,
+                options,
+            };
+            generator.model.generate(&request, &mut on_step)
         };
         let Completion {
             text,
@@ -233,7 +254,14 @@ impl<'a> Answering<'a> {
             new_tokens,
             stop,
             ..
-        } = generator.model.generate(&request, &mut on_step)?;
+        } = match answer {
+            Err(colibri_models::Error::Cancelled) => return Err(Error::Cancelled),
+            other => other?,
+        };
+        self.shown = pages
+            .iter()
+            .map(|&page| found.hits[page].hit.page_id)
+            .collect();
         timings.first_token = first.unwrap_or_else(|| milliseconds(reading));
         if stop == StopReason::Cancelled && text.is_empty() {
             return Err(Error::Cancelled);
@@ -259,39 +287,106 @@ impl<'a> Answering<'a> {
         })
     }
 
-    /// The pages' pictures at the size the generator looks at, and which hits they belong to. A document
-    /// that is no longer there is passed over.
-    fn draw(
+    /// The pages as the generator gets them, and which hits they belong to, those of the last turn first: what was
+    /// seen of them, where that is kept, otherwise pictures at the size it looks at. A document that has to be drawn
+    /// and is no longer there is passed over.
+    fn pictures(
         &self,
         found: &SearchResult,
         generator: &LoadedGenerator,
         on_event: &mut dyn FnMut(AnswerEvent),
-    ) -> (Vec<usize>, Vec<RgbImage>) {
-        let (mut pages, mut images) = (Vec::new(), Vec::new());
-        for (index, hit) in found.hits.iter().enumerate() {
-            let path = Path::new(&hit.hit.document);
-            match picture::page(
-                path,
-                hit.hit.page,
-                generator.model.longest_edge(),
-                &self.options.open,
-            ) {
+    ) -> Result<(Vec<usize>, Vec<Picture>)> {
+        let mut order: Vec<usize> = (0..found.hits.len()).collect();
+        order.sort_by_key(|&index| {
+            let id = found.hits[index].hit.page_id;
+            self.shown
+                .iter()
+                .position(|&shown| shown == id)
+                .unwrap_or(usize::MAX)
+        });
+        let looking = generator.model.looking();
+        let seen = looking.and_then(|looking| {
+            let max_bytes = self.models.config().feature_bytes;
+            Seen::new(self.index.dir(), max_bytes, looking.look_key())
+        });
+        let (mut pages, mut pictures) = (Vec::new(), Vec::new());
+        for index in order {
+            let hit = &found.hits[index].hit;
+            let content = match &seen {
+                Some(_) => seen::content_hash(self.index, &hit.document)?,
+                None => None,
+            };
+            let kept = match (&seen, &content, looking) {
+                (Some(seen), Some(content), Some(looking)) => seen.load(content, hit.page, looking),
+                _ => None,
+            };
+            if let Some(tokens) = kept {
+                pages.push(index);
+                pictures.push(Picture::Seen(tokens));
+                continue;
+            }
+            let path = Path::new(&hit.document);
+            let longest_edge = generator.model.longest_edge();
+            match picture::page(path, hit.page, longest_edge, &self.options.open) {
                 Ok(image) => {
                     pages.push(index);
-                    images.push(image);
+                    // What is drawn is the file as it is now; it is kept only for the content that was indexed.
+                    let same = content
+                        .filter(|content| content_hash(path).is_ok_and(|now| now == *content));
+                    let keep = seen.clone().zip(same).map(|(seen, content)| Keep {
+                        seen,
+                        content,
+                        page: hit.page,
+                    });
+                    pictures.push(Picture::Drawn { image, keep });
                 }
                 Err(error) => on_event(AnswerEvent::Status {
                     stage: "note",
-                    message: format!(
-                        "page {} is left out: {}",
-                        hit.hit.page,
-                        crate::chain(&error)
-                    ),
+                    message: format!("page {} is left out: {}", hit.page, crate::chain(&error)),
                 }),
             }
         }
-        (pages, images)
+        Ok((pages, pictures))
     }
+}
+
+/// A page as a generator gets it.
+enum Picture {
+    /// What was seen of it before.
+    Seen(VisualTokens),
+    /// Not looked at yet.
+    Drawn { image: RgbImage, keep: Option<Keep> },
+}
+
+/// Where what is seen of a page is kept.
+struct Keep {
+    seen: Seen,
+    content: String,
+    page: u32,
+}
+
+/// Looks at the pages that have not been looked at.
+fn look(
+    looking: &dyn Looking,
+    pictures: Vec<Picture>,
+    on_tile: &mut dyn FnMut(usize, usize) -> bool,
+) -> colibri_models::Result<Vec<VisualTokens>> {
+    let seen = pictures.into_iter().map(|picture| match picture {
+        Picture::Seen(tokens) => Ok(tokens),
+        Picture::Drawn { image, keep } => {
+            let tokens = looking.look(&image, on_tile)?;
+            if let Some(Keep {
+                seen,
+                content,
+                page,
+            }) = keep
+            {
+                seen.keep(&content, page, &tokens);
+            }
+            Ok(tokens)
+        }
+    });
+    seen.collect()
 }
 
 fn citation(found: &SearchResult, page: usize) -> Citation {

@@ -44,7 +44,7 @@ static FILES: [(&str, &[u8]); 9] = files![
 ///
 /// # Errors
 /// When the folder cannot be written.
-pub(super) fn locate(cache: &Path) -> Result<Located> {
+pub(crate) fn locate(cache: &Path) -> Result<Located> {
     let mut hasher = blake3::Hasher::new();
     for (name, bytes) in FILES {
         hasher.update(name.as_bytes());
@@ -65,6 +65,7 @@ pub(super) fn locate(cache: &Path) -> Result<Located> {
             folder: folder.join("retriever"),
             base: Some(folder.join("base")),
         },
+        made_up: None,
     })
 }
 

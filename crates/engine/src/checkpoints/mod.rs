@@ -3,7 +3,7 @@
 //! A model is named by a folder or a hub name. Nothing is loaded before it is needed: a search by text
 //! never opens a weight file.
 
-mod builtin;
+pub(crate) mod builtin;
 mod fingerprint;
 mod resolve;
 
@@ -15,7 +15,7 @@ use std::{
 
 use colibri_index::Settings;
 use colibri_models::{
-    Placement, Precision,
+    Placement, Precision, TensorPool,
     generators::Generator,
     processor::{PromptVersion, TileOptions},
     registry::{self, Checkpoint, LoadOptions},
@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub use builtin::{ABOUT_BUILTIN, BUILTIN};
+pub use colibri_models::{Part, SharedPart};
 
 /// The retriever that serves when none is named.
 pub const DEFAULT_RETRIEVER: &str = "vidore/colSmol-256M";
@@ -45,6 +46,8 @@ pub enum Choice {
     None,
     /// A folder, a hub name, or `openai:MODEL`.
     Named(String),
+    /// One whose files are found already.
+    Found(Box<Located>),
 }
 
 impl std::str::FromStr for Choice {
@@ -71,14 +74,17 @@ pub enum PrecisionChoice {
     Bf16,
     /// Eight bits with a scale a row.
     Int8,
+    /// Four bits with a multiplier for every 32 values.
+    Int4,
 }
 
 impl PrecisionChoice {
-    fn precision(self) -> Precision {
+    pub(crate) fn precision(self) -> Precision {
         match self {
             Self::F32 => Precision::F32,
             Self::Auto | Self::Bf16 => Precision::Bf16,
             Self::Int8 => Precision::Int8,
+            Self::Int4 => Precision::Int4,
         }
     }
 }
@@ -92,7 +98,8 @@ impl std::str::FromStr for PrecisionChoice {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
-            other => Err(format!("`{other}` is none of auto, f32, bf16, int8")),
+            "int4" => Ok(Self::Int4),
+            other => Err(format!("`{other}` is none of auto, f32, bf16, int8, int4")),
         }
     }
 }
@@ -104,7 +111,7 @@ pub struct ModelConfig {
     pub hub: HubConfig,
     /// Generators that run elsewhere.
     pub hosted: HostedConfig,
-    /// Where the built-in checkpoint is unpacked.
+    /// Where the built-in checkpoint is unpacked, and where hashes of weights are kept.
     pub builtin_dir: PathBuf,
     /// The retriever.
     pub retriever: Choice,
@@ -117,6 +124,8 @@ pub struct ModelConfig {
     /// How pictures are cut, where it differs from the checkpoint. Whether they are cut at all is said to
     /// the generator alone.
     pub tiles: TileOptions,
+    /// Bytes of what is seen on pages that are kept beside an index; 0 for none.
+    pub feature_bytes: u64,
 }
 
 /// A model's files, found.
@@ -128,6 +137,8 @@ pub struct Located {
     pub revision: String,
     /// The files.
     pub checkpoint: Checkpoint,
+    /// In place of weight files, values made up from this seed: for measuring.
+    pub made_up: Option<u64>,
 }
 
 /// A retriever that is loaded.
@@ -137,6 +148,8 @@ pub struct LoadedRetriever {
     pub located: Located,
     /// The model.
     pub model: Arc<dyn Retriever>,
+    /// Bytes of what it sees on pages that are kept beside an index; 0 for none.
+    pub feature_bytes: u64,
 }
 
 impl LoadedRetriever {
@@ -195,21 +208,36 @@ pub enum ModelEvent {
 /// Watches models being fetched and loaded.
 pub type OnModelEvent<'a> = &'a (dyn Fn(ModelEvent) + Sync);
 
-/// What is known of the generator. That there is none is remembered too: a conversation asks at every turn.
+/// What is known of a model. That there is none is remembered too: a conversation asks at every turn.
 #[derive(Clone, Default)]
-enum Slot {
+enum Slot<T> {
     #[default]
     Unknown,
     Absent,
-    Loaded(LoadedGenerator),
+    Loaded(T),
+}
+
+impl<T: Clone> Slot<T> {
+    /// The model, if there is one; looked for where that is not known.
+    fn get_or(slot: &Mutex<Self>, find: impl FnOnce() -> Result<Self>) -> Result<Option<T>> {
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*slot, Self::Unknown) {
+            *slot = find()?;
+        }
+        Ok(match &*slot {
+            Self::Unknown | Self::Absent => None,
+            Self::Loaded(loaded) => Some(loaded.clone()),
+        })
+    }
 }
 
 /// The models of one run, loaded when first needed.
 pub struct Models {
     config: ModelConfig,
     hub: Hub,
-    retriever: Mutex<Option<LoadedRetriever>>,
-    generator: Mutex<Slot>,
+    pool: Arc<TensorPool>,
+    retriever: Mutex<Slot<LoadedRetriever>>,
+    generator: Mutex<Slot<LoadedGenerator>>,
 }
 
 impl std::fmt::Debug for Models {
@@ -224,9 +252,11 @@ impl Models {
     /// Nothing is opened yet.
     pub fn new(config: ModelConfig) -> Self {
         let hub = Hub::new(config.hub.clone());
+        let pool = Arc::new(TensorPool::new(Some(config.builtin_dir.join("tensors"))));
         Self {
             config,
             hub,
+            pool,
             retriever: Mutex::default(),
             generator: Mutex::default(),
         }
@@ -242,13 +272,25 @@ impl Models {
         &self.hub
     }
 
-    fn load_options(&self) -> LoadOptions {
-        LoadOptions {
-            placement: Placement::cpu(self.config.precision.precision()),
+    /// Loads a model whose files were found.
+    fn load<M>(
+        &self,
+        located: &Located,
+        on_event: OnModelEvent<'_>,
+        load: impl FnOnce(&Checkpoint, &LoadOptions) -> colibri_models::Result<M>,
+    ) -> Result<M> {
+        on_event(ModelEvent::Loading {
+            model: located.name.clone(),
+        });
+        let options = LoadOptions {
             prompt_version: self.config.prompt_version,
             tiles: self.config.tiles,
             merge_adapter: false,
-        }
+            made_up: located.made_up,
+            pool: Some(Arc::clone(&self.pool)),
+            ..LoadOptions::new(Placement::cpu(self.config.precision.precision()))
+        };
+        Ok(load(&located.checkpoint, &options)?)
     }
 
     /// The retriever: as chosen, or `remembered` (an index's own) where the choice is left open, or the
@@ -261,61 +303,67 @@ impl Models {
         remembered: Option<&str>,
         on_event: OnModelEvent<'_>,
     ) -> Result<Option<LoadedRetriever>> {
-        let mut slot = self
-            .retriever
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(loaded) = &*slot {
-            return Ok(Some(loaded.clone()));
-        }
-        let located = match &self.config.retriever {
+        Slot::get_or(&self.retriever, || {
+            let Some(located) = self.locate_retriever(remembered, on_event)? else {
+                // Another index may name another retriever, so this is not remembered.
+                return Ok(Slot::Unknown);
+            };
+            let model = self.load(&located, on_event, |checkpoint, options| {
+                // Not cutting is for conversations: rows of pages that are cut otherwise do not compare.
+                let tiles = TileOptions {
+                    split: None,
+                    ..options.tiles
+                };
+                let options = LoadOptions {
+                    tiles,
+                    ..options.clone()
+                };
+                registry::load_retriever(checkpoint, &options)
+            })?;
+            Ok(Slot::Loaded(LoadedRetriever {
+                located,
+                model: model.into(),
+                feature_bytes: self.config.feature_bytes,
+            }))
+        })
+    }
+
+    fn locate_retriever(
+        &self,
+        remembered: Option<&str>,
+        on_event: OnModelEvent<'_>,
+    ) -> Result<Option<Located>> {
+        let name = match &self.config.retriever {
             Choice::None => return Ok(None),
-            Choice::Named(name) => self.locate(name, DEFAULT_RETRIEVER, on_event)?,
-            Choice::Auto => {
-                let name = remembered.unwrap_or(DEFAULT_RETRIEVER);
-                match self.locate_default(name, DEFAULT_RETRIEVER, on_event) {
-                    Ok(located) => located,
-                    Err(Error::Cancelled) => return Err(Error::Cancelled),
-                    Err(error) => {
-                        let reason = first_line(&error);
-                        // Rows of another retriever do not compare: an index that has them is then
-                        // searched by its text.
-                        let serves = match remembered {
-                            Some(_) => "no retriever: pages are found by their text alone",
-                            None => {
-                                "the built-in retriever serves: it is very small and reads plain printed words at best"
-                            }
-                        };
-                        let message = format!(
-                            "{serves} ({reason}). `colibri models pull {name}` fetches a better one."
-                        );
-                        on_event(ModelEvent::Fallback { message });
-                        if remembered.is_some() {
-                            return Ok(None);
-                        }
-                        builtin::locate(&self.config.builtin_dir)?
+            Choice::Found(located) => return Ok(Some((**located).clone())),
+            Choice::Named(name) => {
+                return self.locate(name, DEFAULT_RETRIEVER, on_event).map(Some);
+            }
+            Choice::Auto => remembered.unwrap_or(DEFAULT_RETRIEVER),
+        };
+        match self.locate_default(name, DEFAULT_RETRIEVER, on_event) {
+            Ok(located) => Ok(Some(located)),
+            Err(Error::Cancelled) => Err(Error::Cancelled),
+            Err(error) => {
+                let reason = first_line(&error);
+                // Rows of another retriever do not compare: an index that has them is then
+                // searched by its text.
+                let serves = match remembered {
+                    Some(_) => "no retriever: pages are found by their text alone",
+                    None => {
+                        "the built-in retriever serves: it is very small and reads plain printed words at best"
                     }
+                };
+                let message = format!(
+                    "{serves} ({reason}). `colibri models pull {name}` fetches a better one."
+                );
+                on_event(ModelEvent::Fallback { message });
+                match remembered {
+                    Some(_) => Ok(None),
+                    None => builtin::locate(&self.config.builtin_dir).map(Some),
                 }
             }
-        };
-        on_event(ModelEvent::Loading {
-            model: located.name.clone(),
-        });
-        let options = LoadOptions {
-            // Not cutting is for conversations: rows of pages that are cut otherwise do not compare.
-            tiles: TileOptions {
-                split: None,
-                ..self.config.tiles
-            },
-            ..self.load_options()
-        };
-        let model = registry::load_retriever(&located.checkpoint, &options)?;
-        let loaded = LoadedRetriever {
-            located,
-            model: model.into(),
-        };
-        *slot = Some(loaded.clone());
-        Ok(Some(loaded))
+        }
     }
 
     /// The generator: as chosen, or the default. `Ok(None)` if there is none to be had and none was
@@ -324,51 +372,44 @@ impl Models {
     /// # Errors
     /// When the one that was named cannot be fetched or loaded.
     pub fn generator(&self, on_event: OnModelEvent<'_>) -> Result<Option<LoadedGenerator>> {
-        let mut slot = self
-            .generator
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match &*slot {
-            Slot::Unknown => {}
-            Slot::Absent => return Ok(None),
-            Slot::Loaded(loaded) => return Ok(Some(loaded.clone())),
-        }
-        if let Choice::Named(name) = &self.config.generator
-            && let Some(model) = name.strip_prefix(hosted::PREFIX)
-        {
-            let loaded = self.hosted(name, model, on_event)?;
-            *slot = Slot::Loaded(loaded.clone());
-            return Ok(Some(loaded));
-        }
-        let located = match &self.config.generator {
-            Choice::None => return Ok(None),
-            Choice::Named(name) => self.locate(name, DEFAULT_GENERATOR, on_event)?,
-            Choice::Auto => {
-                match self.locate_default(DEFAULT_GENERATOR, DEFAULT_GENERATOR, on_event) {
-                    Ok(located) => located,
-                    Err(Error::Cancelled) => return Err(Error::Cancelled),
-                    Err(error) => {
-                        let message = format!(
-                            "no generator: the answer quotes the pages ({}). `colibri models pull {DEFAULT_GENERATOR}` fetches one.",
-                            first_line(&error)
-                        );
-                        on_event(ModelEvent::Fallback { message });
-                        *slot = Slot::Absent;
-                        return Ok(None);
-                    }
-                }
+        Slot::get_or(&self.generator, || {
+            if let Choice::Named(name) = &self.config.generator
+                && let Some(model) = name.strip_prefix(hosted::PREFIX)
+            {
+                return Ok(Slot::Loaded(self.hosted(name, model, on_event)?));
             }
-        };
-        on_event(ModelEvent::Loading {
-            model: located.name.clone(),
-        });
-        let model = registry::load_generator(&located.checkpoint, &self.load_options())?;
-        let loaded = LoadedGenerator {
-            located,
-            model: model.into(),
-        };
-        *slot = Slot::Loaded(loaded.clone());
-        Ok(Some(loaded))
+            let Some(located) = self.locate_generator(on_event)? else {
+                return Ok(Slot::Absent);
+            };
+            let model = self.load(&located, on_event, registry::load_generator)?;
+            Ok(Slot::Loaded(LoadedGenerator {
+                located,
+                model: model.into(),
+            }))
+        })
+    }
+
+    fn locate_generator(&self, on_event: OnModelEvent<'_>) -> Result<Option<Located>> {
+        match &self.config.generator {
+            Choice::None => return Ok(None),
+            Choice::Found(located) => return Ok(Some((**located).clone())),
+            Choice::Named(name) => {
+                return self.locate(name, DEFAULT_GENERATOR, on_event).map(Some);
+            }
+            Choice::Auto => {}
+        }
+        match self.locate_default(DEFAULT_GENERATOR, DEFAULT_GENERATOR, on_event) {
+            Ok(located) => Ok(Some(located)),
+            Err(Error::Cancelled) => Err(Error::Cancelled),
+            Err(error) => {
+                let message = format!(
+                    "no generator: the answer quotes the pages ({}). `colibri models pull {DEFAULT_GENERATOR}` fetches one.",
+                    first_line(&error)
+                );
+                on_event(ModelEvent::Fallback { message });
+                Ok(None)
+            }
+        }
     }
 
     /// A generator that runs elsewhere. Nothing is sent yet; where it is not on this machine, that is told.
@@ -395,6 +436,7 @@ impl Models {
                     folder: PathBuf::new(),
                     base: None,
                 },
+                made_up: None,
             },
             model: Arc::new(hosted),
         })
@@ -416,6 +458,14 @@ impl Models {
         resolve::locate(&self.hub, name, example, on_event)
     }
 
+    /// Which tensors of `second` have the values of a tensor of `first`, part by part.
+    ///
+    /// # Errors
+    /// When weights cannot be read.
+    pub fn shared(&self, first: &Checkpoint, second: &Checkpoint) -> Result<Vec<SharedPart>> {
+        Ok(colibri_models::shared(first, second, &self.pool)?)
+    }
+
     fn locate_default(
         &self,
         name: &str,
@@ -433,7 +483,7 @@ impl Models {
         *self
             .retriever
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+            .unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
         *self
             .generator
             .lock()

@@ -42,6 +42,7 @@ pub(super) fn locate(
         name,
         revision,
         checkpoint: Checkpoint { folder: dir, base },
+        made_up: None,
     })
 }
 

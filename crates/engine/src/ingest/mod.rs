@@ -28,7 +28,8 @@ use colibri_index::{
 
 pub use report::{DocumentStatus, IndexEvent, Summary};
 
-use crate::{Error, Result, checkpoints::LoadedRetriever, geometry};
+use crate::{Error, Result, checkpoints::LoadedRetriever, geometry, seen::Seen};
+pub(crate) use source::hash as content_hash;
 use source::{Drawn, FromSource};
 
 /// Pages drawn and waiting to be encoded. A page is at most a few tens of megabytes, encoding it takes a
@@ -85,7 +86,13 @@ pub fn ingest(
         let (ready_in, ready_out) = sync_channel(PAGES_WAITING);
         let source =
             scope.spawn(move || source::run(work, &reader, longest_edge, options, stop, &drawn_in));
-        let encode = scope.spawn(move || encode(retriever, stop, &drawn_out, &ready_in));
+        let seen = Seen::by_retriever(index, retriever);
+        let encoder = Encoder {
+            retriever,
+            seen,
+            stop,
+        };
+        let encode = scope.spawn(move || encoder.run(&drawn_out, &ready_in));
         let written = write(&mut writer, &ready_out, &mut summary, on_event);
         // Closing the channel makes the others stop at their next send.
         drop(ready_out);
@@ -128,60 +135,74 @@ enum Ready {
 }
 
 /// The second thread: pictures to rows.
-fn encode(
-    retriever: Option<&LoadedRetriever>,
-    stop: &AtomicBool,
-    drawn: &Receiver<FromSource>,
-    ready: &SyncSender<Ready>,
-) -> Result<()> {
-    for message in drawn {
-        let next = match message {
-            FromSource::Begin(record, pages) => Ready::Begin(record, pages),
-            FromSource::Page(page) => match encode_page(retriever, stop, *page) {
-                Ok(page) => Ready::Page(Box::new(page)),
-                // A picture that the processor refuses (a line one pixel high and a mile wide) concerns
-                // its page; anything else would meet every page.
-                Err(Error::Model(colibri_models::Error::Processor(error))) => {
-                    Ready::BadPage(error.to_string())
-                }
-                Err(error) => return Err(error),
-            },
-            FromSource::BadPage(reason) => Ready::BadPage(reason),
-            FromSource::End => Ready::End,
-            FromSource::Abort(reason) => Ready::Abort(reason),
-            other @ (FromSource::Same(_)
-            | FromSource::Moved { .. }
-            | FromSource::Copied { .. }
-            | FromSource::Failed { .. }) => Ready::Other(other),
-        };
-        if ready.send(next).is_err() {
-            break;
-        }
-    }
-    Ok(())
+struct Encoder<'a> {
+    retriever: Option<&'a LoadedRetriever>,
+    /// Where what is seen on pages is kept.
+    seen: Option<Seen>,
+    stop: &'a AtomicBool,
 }
 
-fn encode_page(
-    retriever: Option<&LoadedRetriever>,
-    stop: &AtomicBool,
-    drawn: Drawn,
-) -> Result<PageRecord> {
-    let Drawn { mut record, image } = drawn;
-    let (Some(retriever), Some(image)) = (retriever, image) else {
-        return Ok(record);
-    };
-    let mut go_on = |_, _| !stop.load(Ordering::Relaxed);
-    let embedding = match retriever.model.embed_page(&image, &mut go_on) {
-        Ok(embedding) => embedding,
-        Err(colibri_models::Error::Cancelled) => return Err(Error::Cancelled),
-        Err(error) => return Err(error.into()),
-    };
-    record.rows = Some(MultiVector::from_f32(
-        embedding.rows.dim,
-        &embedding.rows.values,
-    )?);
-    record.geometry = Some(geometry::pack(&embedding.geometry));
-    Ok(record)
+impl Encoder<'_> {
+    fn run(&self, drawn: &Receiver<FromSource>, ready: &SyncSender<Ready>) -> Result<()> {
+        let mut content_hash = String::new();
+        for message in drawn {
+            let next = match message {
+                FromSource::Begin(record, pages) => {
+                    content_hash.clone_from(&record.content_hash);
+                    Ready::Begin(record, pages)
+                }
+                FromSource::Page(page) => match self.page(&content_hash, *page) {
+                    Ok(page) => Ready::Page(Box::new(page)),
+                    // A picture that the processor refuses (a line one pixel high and a mile wide)
+                    // concerns its page; anything else would meet every page.
+                    Err(Error::Model(colibri_models::Error::Processor(error))) => {
+                        Ready::BadPage(error.to_string())
+                    }
+                    Err(error) => return Err(error),
+                },
+                FromSource::BadPage(reason) => Ready::BadPage(reason),
+                FromSource::End => Ready::End,
+                FromSource::Abort(reason) => Ready::Abort(reason),
+                other @ (FromSource::Same(_)
+                | FromSource::Moved { .. }
+                | FromSource::Copied { .. }
+                | FromSource::Failed { .. }) => Ready::Other(other),
+            };
+            if ready.send(next).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn page(&self, content_hash: &str, drawn: Drawn) -> Result<PageRecord> {
+        let Drawn { mut record, image } = drawn;
+        let (Some(retriever), Some(image)) = (self.retriever, image) else {
+            return Ok(record);
+        };
+        let mut go_on = |_, _| !self.stop.load(Ordering::Relaxed);
+        let embedded = match &self.seen {
+            Some(_) => retriever.model.embed_page_seen(&image, &mut go_on),
+            None => retriever
+                .model
+                .embed_page(&image, &mut go_on)
+                .map(|embedding| (embedding, None)),
+        };
+        let (embedding, tokens) = match embedded {
+            Ok(embedded) => embedded,
+            Err(colibri_models::Error::Cancelled) => return Err(Error::Cancelled),
+            Err(error) => return Err(error.into()),
+        };
+        if let (Some(seen), Some(tokens)) = (&self.seen, tokens) {
+            seen.keep(content_hash, record.number, &tokens);
+        }
+        record.rows = Some(MultiVector::from_f32(
+            embedding.rows.dim,
+            &embedding.rows.values,
+        )?);
+        record.geometry = Some(geometry::pack(&embedding.geometry));
+        Ok(record)
+    }
 }
 
 /// The third thread: the one that owns the index.

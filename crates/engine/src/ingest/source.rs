@@ -295,7 +295,7 @@ fn page_record(number: usize, (width, height): (f32, f32), text: &PageText) -> P
     }
 }
 
-fn hash(path: &Path) -> std::io::Result<String> {
+pub(crate) fn hash(path: &Path) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut file = fs_err::File::open(path)?;
     let mut buffer = vec![0; 1 << 18];

@@ -21,7 +21,16 @@ const ROWS_AHEAD: usize = 24;
 /// from their rows as they are needed: a block alone reads them only once.
 #[derive(Clone, Copy)]
 pub(super) enum Packed<'a> {
-    Whole { keys: &'a [u32], values: &'a [u32] },
+    Whole {
+        keys: &'a [u32],
+        values: &'a [u32],
+    },
+    /// A head of a [`super::KvStore`]: full panels, and steps of values `value_stride` words apart.
+    Stored {
+        keys: &'a [u32],
+        values: &'a [u32],
+        value_stride: usize,
+    },
     AsNeeded,
 }
 
@@ -125,8 +134,14 @@ impl Block<'_> {
         with_scratch(plan.kernels.panel_width * words, |scratch| {
             for panel in panels.start..panels.end.min(seen) {
                 let (keys, width) = plan.key_panel(panel);
+                let is_stored = matches!(self.packed, Packed::Stored { .. });
+                let right_stride = plan.key_stride(panel, is_stored);
                 let steps = match self.packed {
                     Packed::Whole { keys, .. } => &keys[plan.key_panel_words(panel)],
+                    Packed::Stored { keys, .. } => {
+                        let size = plan.kernels.panel_width * words;
+                        &keys[panel * size..(panel + 1) * size]
+                    }
                     Packed::AsNeeded => {
                         if panel + 1 < panels.end.min(seen) {
                             let next = self.sequence.k.slice(plan.key_panel(panel + 1).0);
@@ -147,7 +162,7 @@ impl Block<'_> {
                     let tile = Kernels::tile(tiles, tile_rows.len(), width / plan.kernels.lanes);
                     let left =
                         &queries[tile_rows.start * query_stride..tile_rows.end * query_stride];
-                    // SAFETY: the rows have `words` words of queries; the panel has as many steps of `width` words;
+                    // SAFETY: the rows have `words` words of queries; the panel has as many steps of at least `width` words;
                     // the scores of a row reach to the padded number of keys, and these columns are ours.
                     unsafe {
                         tile(&Tile {
@@ -155,7 +170,7 @@ impl Block<'_> {
                             left: left.as_ptr(),
                             left_stride: query_stride,
                             right: steps.as_ptr(),
-                            right_stride: width,
+                            right_stride,
                             sums: scores
                                 .get()
                                 .add(tile_rows.start * plan.score_stride() + keys.start),
@@ -217,7 +232,6 @@ impl Block<'_> {
     pub(super) fn gather(&self, columns: &Columns, weights: Matrix<'_>, sums: &[f32]) {
         let plan = self.plan;
         let (steps, width) = (plan.value_steps(), columns.width);
-        let v = plan.head_of(self.sequence.v, self.head);
         // Whole vectors of `f32` are multiplied where they lie; anything else is packed a piece at a time.
         let is_whole = columns.range.len() == width && plan.precision == Precision::F32;
         match self.packed {
@@ -235,7 +249,26 @@ impl Block<'_> {
                     self.write(columns, tile_sums, sums);
                 });
             }
+            Packed::Stored {
+                values,
+                value_stride,
+                ..
+            } => {
+                let right = &values[..steps * value_stride];
+                let right = &right[columns.range.start.min(right.len())..];
+                with_scratch(self.rows.len() * MAX_PANEL_WIDTH, |tile_sums| {
+                    self.add_values(
+                        0..steps,
+                        (right.as_ptr(), value_stride, 0),
+                        width,
+                        weights,
+                        tile_sums,
+                    );
+                    self.write(columns, tile_sums, sums);
+                });
+            }
             Packed::AsNeeded if is_whole => {
+                let v = plan.head_of(self.sequence.v, self.head);
                 let v = v.columns(columns.range.clone());
                 let right = (v.as_ptr().cast(), v.stride(), ROWS_AHEAD * v.stride());
                 with_scratch(self.rows.len() * MAX_PANEL_WIDTH, |tile_sums| {
@@ -244,6 +277,7 @@ impl Block<'_> {
                 });
             }
             Packed::AsNeeded => {
+                let v = plan.head_of(self.sequence.v, self.head);
                 with_scratch(
                     (PIECE_STEPS + self.rows.len()) * MAX_PANEL_WIDTH,
                     |scratch| {

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use crate::attention::block::{Block, Packed};
 use crate::attention::plan::{Plan, STRIPE_ROWS, Sequence};
-use crate::attention::{AttentionShape, Inner, Mask};
-use crate::gemm::{self, Precision};
+use crate::attention::{AttentionShape, Inner, KvStore, Mask};
+use crate::gemm;
 use crate::isa::Isa;
 use crate::memory::with_scratch;
 use crate::parallel::{self, SharedMut};
@@ -38,27 +38,10 @@ pub(super) fn run(
 ) {
     let kernels = Kernels::of(isa);
     let (n_q, n_k) = (q.num_rows() / batch, k.num_rows() / batch);
-    let bias: Option<Vec<f32>> = match mask {
-        Mask::Full | Mask::Causal { .. } => None,
-        Mask::Keys(keys) => {
-            let marked = keys
-                .iter()
-                .map(|&seen| if seen { 0.0 } else { f32::NEG_INFINITY });
-            let padding = std::iter::repeat(f32::NEG_INFINITY);
-            Some(
-                marked
-                    .chain(padding)
-                    .take(n_k.next_multiple_of(kernels.lanes))
-                    .collect(),
-            )
-        }
-    };
+    let bias = bias_of(mask, n_k, kernels);
     let plan = Plan {
         kernels,
-        precision: match inner {
-            Inner::Bf16 if kernels.fast_bf16 => Precision::Bf16,
-            Inner::F32 | Inner::Bf16 => Precision::F32,
-        },
+        precision: inner.precision(kernels),
         shape: *shape,
         n_q,
         n_k,
@@ -82,7 +65,8 @@ pub(super) fn run(
         let is_long = n_k >= STEP_KEYS && nanos >= parallel::MIN_PARALLEL_NANOS;
         if is_long && threads > 1 && batch * heads < HEADS_PER_THREAD * threads {
             for index in 0..batch {
-                run_step(&plan, sequence(index), nanos / batch as u64);
+                let packed = |_| Packed::AsNeeded;
+                run_step(&plan, sequence(index), packed, nanos / batch as u64);
             }
             return;
         }
@@ -110,6 +94,86 @@ pub(super) fn run(
     }
     for index in 0..batch {
         run_shared(&plan, sequence(index), &blocks, nanos / batch as u64);
+    }
+}
+
+/// [`run`] over a store: nothing is left to pack.
+pub(super) fn run_stored(
+    shape: &AttentionShape,
+    q: Rows<'_>,
+    store: &KvStore,
+    mask: Mask<'_>,
+    out: &mut RowsMut<'_>,
+) {
+    let (kernels, n_k) = (store.kernels, store.len());
+    let bias = bias_of(mask, n_k, kernels);
+    let plan = Plan {
+        kernels,
+        precision: store.precision,
+        shape: *shape,
+        n_q: q.num_rows(),
+        n_k,
+        mask,
+        bias: bias.as_deref(),
+        out_stride: out.stride(),
+        out: SharedMut::new(out.as_mut_ptr()),
+    };
+    let none = Rows::new(&[], 0, shape.kv_heads * shape.head_dim);
+    let sequence = Sequence {
+        index: 0,
+        q,
+        k: none,
+        v: none,
+    };
+    let packed = |head| {
+        let (keys, values) = store.head(head);
+        Packed::Stored {
+            keys,
+            values,
+            value_stride: store.value_stride(),
+        }
+    };
+    let heads = shape.kv_heads;
+    let nanos = (q.num_rows() * shape.q_heads * n_k * shape.head_dim) as u64 / 50
+        + (n_k * heads * shape.head_dim) as u64 / 12;
+    let threads = parallel::num_threads();
+    let is_step = plan.num_rows() <= STEP_TILES * kernels.tile_rows;
+    if is_step
+        && n_k >= STEP_KEYS
+        && nanos >= parallel::MIN_PARALLEL_NANOS
+        && threads > 1
+        && heads < HEADS_PER_THREAD * threads
+    {
+        run_step(&plan, sequence, packed, nanos);
+        return;
+    }
+    let blocks = plan.blocks();
+    parallel::for_each(heads * blocks.len(), nanos, |job| {
+        // From the last rows to the first: under a causal mask they take longest.
+        let (rows, head) = (blocks[blocks.len() - 1 - job / heads].clone(), job % heads);
+        Block {
+            plan: &plan,
+            sequence,
+            head,
+            rows,
+            packed: packed(head),
+        }
+        .run();
+    });
+}
+
+/// [`Mask::Keys`] as something to add to the scores, padded to whole vectors.
+fn bias_of(mask: Mask<'_>, n_k: usize, kernels: &Kernels) -> Option<Vec<f32>> {
+    match mask {
+        Mask::Full | Mask::Causal { .. } => None,
+        Mask::Keys(keys) => {
+            let marked = keys
+                .iter()
+                .map(|&seen| if seen { 0.0 } else { f32::NEG_INFINITY });
+            let padding = std::iter::repeat(f32::NEG_INFINITY);
+            let padded = n_k.next_multiple_of(kernels.lanes);
+            Some(marked.chain(padding).take(padded).collect())
+        }
     }
 }
 
@@ -192,7 +256,12 @@ fn run_shared(plan: &Plan<'_>, sequence: Sequence<'_>, blocks: &[Range<usize>], 
 
 /// A decode step with fewer heads than would keep all threads busy: first the scores, cut by keys, then the values,
 /// cut by columns. The sums of one output element are the same as in a block.
-fn run_step(plan: &Plan<'_>, sequence: Sequence<'_>, nanos: u64) {
+fn run_step<'a>(
+    plan: &Plan<'_>,
+    sequence: Sequence<'_>,
+    packed: impl Fn(usize) -> Packed<'a> + Sync,
+    nanos: u64,
+) {
     let (heads, rows) = (plan.shape.kv_heads, plan.num_rows());
     let (query_words, score_words) = (rows * plan.query_stride(), rows * plan.score_stride());
     let block = |head| Block {
@@ -200,7 +269,7 @@ fn run_step(plan: &Plan<'_>, sequence: Sequence<'_>, nanos: u64) {
         sequence,
         head,
         rows: 0..rows,
-        packed: Packed::AsNeeded,
+        packed: packed(head),
     };
     let wanted = 4 * parallel::num_threads();
     with_scratch(heads * (query_words + score_words), |scratch| {

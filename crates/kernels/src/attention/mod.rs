@@ -10,11 +10,16 @@
 //! gives NaN, as it does in every implementation that multiplies by the weights.
 
 mod block;
+mod cache;
 mod drive;
 mod plan;
 
+use crate::gemm::Precision;
 use crate::isa::Isa;
 use crate::rows::{Rows, RowsMut};
+use crate::simd::Kernels;
+
+pub use cache::KvStore;
 
 /// The heads of an attention layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,6 +57,15 @@ pub enum Inner {
     /// bfloat16 products where the machine has an instruction for them, `f32` elsewhere: queries, keys,
     /// weights and values are rounded.
     Bf16,
+}
+
+impl Inner {
+    fn precision(self, kernels: &Kernels) -> Precision {
+        match self {
+            Self::Bf16 if kernels.fast_bf16 => Precision::Bf16,
+            Self::F32 | Self::Bf16 => Precision::F32,
+        }
+    }
 }
 
 /// `out = softmax(scale · q · kᵀ, masked) · v` for every head.
@@ -114,12 +128,53 @@ pub fn attention_with(
     }
 }
 
+/// [`attention`] over the keys and values of a store, in the type it keeps them in: the same bits as
+/// [`attention_with`] gives over the rows that were appended.
+///
+/// # Panics
+/// If the shapes do not fit together.
+pub fn attention_stored(
+    shape: &AttentionShape,
+    q: Rows<'_>,
+    store: &KvStore,
+    mask: Mask<'_>,
+    mut out: RowsMut<'_>,
+) {
+    assert_eq!(
+        (shape.kv_heads, shape.head_dim),
+        (store.kv_heads(), store.head_dim()),
+        "a store of other heads than the layer's is a bug"
+    );
+    let width = shape.kv_heads * shape.head_dim;
+    check_shapes(shape, 1, q, (store.len(), width), mask, &out);
+    if q.num_rows() > 0 {
+        drive::run_stored(shape, q, store, mask, &mut out);
+    }
+}
+
 fn check(
     shape: &AttentionShape,
     batch: usize,
     q: Rows<'_>,
     k: Rows<'_>,
     v: Rows<'_>,
+    mask: Mask<'_>,
+    out: &RowsMut<'_>,
+) {
+    assert_eq!(
+        (v.num_rows(), v.num_cols()),
+        (k.num_rows(), k.num_cols()),
+        "values of another shape than the keys is a bug"
+    );
+    check_shapes(shape, batch, q, (k.num_rows(), k.num_cols()), mask, out);
+}
+
+/// `keys` are their number and width.
+fn check_shapes(
+    shape: &AttentionShape,
+    batch: usize,
+    q: Rows<'_>,
+    keys: (usize, usize),
     mask: Mask<'_>,
     out: &RowsMut<'_>,
 ) {
@@ -135,14 +190,9 @@ fn check(
         "queries of another width is a bug"
     );
     assert_eq!(
-        k.num_cols(),
+        keys.1,
         shape.kv_heads * shape.head_dim,
         "keys of another width is a bug"
-    );
-    assert_eq!(
-        (v.num_rows(), v.num_cols()),
-        (k.num_rows(), k.num_cols()),
-        "values of another shape than the keys is a bug"
     );
     assert_eq!(
         (out.num_rows(), out.num_cols()),
@@ -150,13 +200,13 @@ fn check(
         "an output of another shape than the queries is a bug"
     );
     assert!(
-        q.num_rows().is_multiple_of(batch.max(1)) && k.num_rows().is_multiple_of(batch.max(1)),
+        q.num_rows().is_multiple_of(batch.max(1)) && keys.0.is_multiple_of(batch.max(1)),
         "sequences of different lengths is a bug"
     );
-    if let Mask::Keys(keys) = mask {
+    if let Mask::Keys(marks) = mask {
         assert_eq!(
-            keys.len(),
-            k.num_rows() / batch.max(1),
+            marks.len(),
+            keys.0 / batch.max(1),
             "marks for another number of keys is a bug"
         );
     }

@@ -110,7 +110,7 @@ impl Plan<'_> {
     pub(super) fn weight_stride(&self) -> usize {
         match self.precision {
             Precision::F32 => 0,
-            Precision::Bf16 | Precision::Int8 => {
+            Precision::Bf16 | Precision::Int8 | Precision::Int4 => {
                 self.score_stride().div_ceil(2).next_multiple_of(LINE)
             }
         }
@@ -128,6 +128,15 @@ impl Plan<'_> {
             start..end,
             (end - start).next_multiple_of(self.kernels.lanes),
         )
+    }
+
+    /// Distance between the steps of key panel `panel` in words: those of a store are all full.
+    pub(super) fn key_stride(&self, panel: usize, is_stored: bool) -> usize {
+        if is_stored {
+            self.kernels.panel_width
+        } else {
+            self.key_panel(panel).1
+        }
     }
 
     /// Words of the packed keys of a head.

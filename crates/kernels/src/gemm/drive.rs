@@ -10,9 +10,10 @@
 use std::ops::Range;
 
 use crate::gemm::operand::{Operand, widen, with_operands};
-use crate::gemm::{PackedMatrix, Precision, Product};
+use crate::gemm::{PackedMatrix, Precision, Product, int4};
 use crate::memory::with_scratch;
 use crate::micro::{Finish, Tile};
+use crate::nibble_tile::Unpack;
 use crate::parallel::{self, SharedMut};
 use crate::rows::Rows;
 use crate::simd::{Kernels, MAX_PANEL_WIDTH, MAX_TILE_ROWS};
@@ -24,6 +25,8 @@ const BLOCK_WORDS: usize = 1024;
 const SHORT_BLOCK_WORDS: usize = 64;
 /// Rows in a block, about.
 const BLOCK_ROWS: usize = 144;
+/// Rows up to which four-bit weights are unpacked in registers; from there on the registers do not hold the sums.
+const NIBBLE_ROWS: usize = 4;
 /// Jobs for each thread: enough that one slow thread does not hold up the others.
 const JOBS_PER_THREAD: usize = 4;
 
@@ -60,7 +63,10 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
         })
         .collect();
 
-    let precisions: Vec<_> = tasks.iter().map(|task| task.weights.precision()).collect();
+    let precisions: Vec<_> = tasks
+        .iter()
+        .map(|task| task.weights.precision().of_operand())
+        .collect();
     let nanos: u64 = tasks
         .iter()
         .map(|task| estimate(num_rows, task.weights))
@@ -177,24 +183,32 @@ fn multiply(
 ) {
     let weights = task.weights;
     let (words, precision) = (weights.words(), weights.precision());
+    let is_nibbles = precision == Precision::Int4;
+    // Of the few rows of a decode step each weight goes from memory to registers.
+    let in_registers = is_nibbles && rows.len() <= NIBBLE_ROWS;
     let tiles = if operand.is_wide {
         &kernels.tiles_f32
+    } else if in_registers {
+        &kernels.tiles_nibbles
     } else {
         precision.tiles(kernels)
     };
     let parts = if operand.is_wide { 2 } else { 1 };
     let finish = match precision {
-        Precision::Int8 => kernels.finish_integers,
+        Precision::Int8 | Precision::Int4 => kernels.finish_integers,
         Precision::F32 | Precision::Bf16 => kernels.finish_floats,
     };
     let num_tiles = rows.len().div_ceil(kernels.tile_rows);
     let is_short = (2..=3).contains(&num_tiles);
     let block_words = match num_tiles {
-        0 | 1 => usize::MAX,
+        0 | 1 if in_registers || !is_nibbles => usize::MAX,
+        0 | 1 => SHORT_BLOCK_WORDS,
         _ if is_short => SHORT_BLOCK_WORDS,
         _ => BLOCK_WORDS,
     };
     let num_blocks = words.div_ceil(block_words).max(1);
+    // Unpacking begins where a step of multipliers does.
+    let grain = if is_nibbles { int4::SPAN_WORDS } else { 1 };
     // Sums wait in memory only where the shared dimension is cut; otherwise each tile is finished at once.
     let waiting_rows = if num_blocks > 1 {
         rows.len()
@@ -204,6 +218,8 @@ fn multiply(
     let waiting_words = waiting_rows * MAX_PANEL_WIDTH;
     let wide_words = if operand.is_wide {
         2 * words.div_ceil(num_blocks) * kernels.panel_width
+    } else if is_nibbles && !in_registers {
+        words.div_ceil(grain).div_ceil(num_blocks) * grain * kernels.panel_width
     } else {
         0
     };
@@ -219,9 +235,25 @@ fn multiply(
                 .bias
                 .map(|bias| &bias[first_column..first_column + columns]);
             let (column_scales, compensation) = weights.scales_from(first_column);
-            for (block, range) in split(words, num_blocks).enumerate() {
-                let mut right = &steps[range.start * width..range.end * width];
-                if operand.is_wide {
+            for (block, range) in split(words.div_ceil(grain), num_blocks).enumerate() {
+                let range = range.start * grain..(range.end * grain).min(words);
+                let mut right = if is_nibbles {
+                    &steps[int4::step_of(range.start) * width..]
+                } else {
+                    &steps[range.start * width..range.end * width]
+                };
+                if is_nibbles && !in_registers {
+                    // SAFETY: the panel has all steps up to its last, the scratch an even number for each block.
+                    unsafe {
+                        (kernels.unpack_nibbles)(&Unpack {
+                            from: right.as_ptr(),
+                            width,
+                            words: range.len(),
+                            to: wide.as_mut_ptr(),
+                        });
+                    }
+                    right = &wide[..range.len() * width];
+                } else if operand.is_wide {
                     let wide = &mut wide[..2 * right.len()];
                     widen_steps(right, width, wide);
                     right = wide;

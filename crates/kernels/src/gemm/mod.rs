@@ -6,6 +6,7 @@
 //! number of rows: a row of a batch is bit-identical to the same row alone.
 
 mod drive;
+pub(crate) mod int4;
 mod operand;
 mod packed;
 
@@ -27,6 +28,9 @@ pub enum Precision {
     /// 8-bit integers: weights symmetric per output feature, activations symmetric per row; exact `i32`
     /// sums, scaled in `f32`. A row of activations that holds an infinity or NaN gives NaN.
     Int8,
+    /// 4-bit codes with a multiplier for every 32 values and a scale for every output feature, 4.25 bits a value,
+    /// that stand for 8-bit integers; multiplied as those are.
+    Int4,
 }
 
 /// What is applied to a result before it is written.

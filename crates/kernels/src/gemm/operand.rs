@@ -93,7 +93,7 @@ pub(super) fn with_operands<R>(
                         is_wide,
                         scales: &[],
                     },
-                    Precision::Int8 => Operand {
+                    Precision::Int8 | Precision::Int4 => Operand {
                         words: bytes.as_ptr(),
                         stride: stride_of(Precision::Int8),
                         is_wide: false,

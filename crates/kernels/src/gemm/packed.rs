@@ -8,10 +8,11 @@
 
 use std::ops::Range;
 
-use crate::gemm::Precision;
+use crate::gemm::{Precision, int4};
 use crate::isa::Isa;
 use crate::memory::Buffer;
 use crate::pack::Panel;
+use crate::parallel;
 use crate::simd::Kernels;
 use crate::simd::table::Tiles;
 
@@ -25,9 +26,9 @@ pub struct PackedMatrix {
     out_features: usize,
     in_features: usize,
     panels: Buffer,
-    /// int8: the scale of every output feature, padded to whole vectors.
+    /// Integers: the scale of every output feature, padded to whole vectors.
     scales: Vec<f32>,
-    /// int8: what the offset of the activations adds to every output feature, padded to whole vectors.
+    /// Integers: what the offset of the activations adds to every output feature, padded to whole vectors.
     compensation: Vec<u32>,
 }
 
@@ -70,21 +71,25 @@ impl PackedMatrix {
             precision,
             out_features,
             in_features,
-            panels: Buffer::zeroed(padded * words),
+            panels: Buffer::zeroed(padded * precision.steps(in_features)),
             scales: Vec::new(),
             compensation: Vec::new(),
         };
-        if precision == Precision::Int8 {
+        if precision.is_integer() {
             packed.scales = vec![0.0; padded];
             packed.compensation = vec![0; padded];
         }
         let width = kernels.panel_width;
-        let panels_at_once = (BLOCK_VALUES / (width * in_features).max(1)).max(1);
+        let mut panels_at_once = (BLOCK_VALUES / (width * in_features).max(1)).max(1);
+        if precision == Precision::Int4 {
+            // Looking for the best codes takes longer than reading: at least a panel for every thread.
+            panels_at_once = panels_at_once.next_multiple_of(parallel::num_threads());
+        }
         let rows_at_once = (panels_at_once * width).min(out_features);
         let mut rows = vec![0.0; rows_at_once * in_features];
         let mut narrow = vec![
             0;
-            if precision == Precision::F32 {
+            if matches!(precision, Precision::F32 | Precision::Int4) {
                 0
             } else {
                 width * words
@@ -94,6 +99,22 @@ impl PackedMatrix {
             let range = first..(first + rows_at_once).min(out_features);
             let rows = &mut rows[..range.len() * in_features];
             fill(range.clone(), rows)?;
+            if precision == Precision::Int4 {
+                let block = int4::Block {
+                    first,
+                    rows,
+                    in_features,
+                    padded,
+                };
+                int4::pack_panels(
+                    kernels,
+                    &block,
+                    &mut packed.panels.words_mut()[..padded * precision.steps(in_features)],
+                    &mut packed.scales,
+                    &mut packed.compensation,
+                );
+                continue;
+            }
             for panel in range.clone().step_by(width) {
                 let count = (range.end - panel).min(width);
                 let rows = &rows[(panel - first) * in_features..][..count * in_features];
@@ -242,6 +263,13 @@ impl PackedMatrix {
         let panel = row / kernels.panel_width;
         let width = self.panel_width(kernels, panel);
         let column = row % kernels.panel_width;
+        if self.precision == Precision::Int4 {
+            let bytes = int4::bytes_of(self.panel(kernels, panel), column, width, self.words());
+            for (out, byte) in out.iter_mut().zip(bytes) {
+                *out = f32::from(byte) * self.scales[row];
+            }
+            return;
+        }
         let words = self.panel(kernels, panel)[column..].iter().step_by(width);
         match self.precision {
             Precision::F32 => {
@@ -258,7 +286,7 @@ impl PackedMatrix {
                     out.copy_from_slice(&pair[..out.len()]);
                 }
             }
-            Precision::Int8 => {
+            Precision::Int8 | Precision::Int4 => {
                 for (out, &word) in out.chunks_mut(4).zip(words) {
                     for (out, byte) in out.iter_mut().zip(word.to_ne_bytes()) {
                         *out = f32::from(byte as i8) * self.scales[row];
@@ -284,16 +312,19 @@ impl PackedMatrix {
             .next_multiple_of(kernels.lanes)
     }
 
-    /// The words of a panel.
+    /// The words of a panel: in four bits half as many as steps of bytes, and their multipliers.
     pub(super) fn panel(&self, kernels: &Kernels, panel: usize) -> &[u32] {
-        let start = panel * kernels.panel_width * self.words();
-        &self.panels.words()[start..][..self.panel_width(kernels, panel) * self.words()]
+        let steps = self.precision.steps(self.in_features);
+        let start = panel * kernels.panel_width * steps;
+        &self.panels.words()[start..][..self.panel_width(kernels, panel) * steps]
     }
 
-    /// Scales and compensation from output feature `first` on; empty unless int8.
+    /// Scales and compensation from output feature `first` on; empty unless integers.
     pub(super) fn scales_from(&self, first: usize) -> (&[f32], &[u32]) {
         match self.precision {
-            Precision::Int8 => (&self.scales[first..], &self.compensation[first..]),
+            Precision::Int8 | Precision::Int4 => {
+                (&self.scales[first..], &self.compensation[first..])
+            }
             Precision::F32 | Precision::Bf16 => (&[], &[]),
         }
     }
@@ -317,15 +348,36 @@ impl Precision {
         match self {
             Self::F32 => values,
             Self::Bf16 => values.div_ceil(2),
-            Self::Int8 => values.div_ceil(4),
+            Self::Int8 | Self::Int4 => values.div_ceil(4),
         }
+    }
+
+    /// Steps of a packed panel.
+    pub(crate) fn steps(self, values: usize) -> usize {
+        match self {
+            Self::Int4 => int4::steps(self.words(values)),
+            Self::F32 | Self::Bf16 | Self::Int8 => self.words(values),
+        }
+    }
+
+    /// What activations are narrowed to.
+    pub(crate) fn of_operand(self) -> Self {
+        match self {
+            Self::Int4 => Self::Int8,
+            Self::F32 | Self::Bf16 | Self::Int8 => self,
+        }
+    }
+
+    /// Whether sums are integers.
+    pub(crate) fn is_integer(self) -> bool {
+        self.of_operand() == Self::Int8
     }
 
     pub(crate) fn tiles(self, kernels: &Kernels) -> &Tiles {
         match self {
             Self::F32 => &kernels.tiles_f32,
             Self::Bf16 => &kernels.tiles_bf16,
-            Self::Int8 => &kernels.tiles_bytes,
+            Self::Int8 | Self::Int4 => &kernels.tiles_bytes,
         }
     }
 }

@@ -14,6 +14,7 @@
 
 mod avx2;
 mod avx512;
+pub(crate) mod nibbles;
 mod portable;
 pub(crate) mod table;
 

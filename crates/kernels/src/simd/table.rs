@@ -26,13 +26,16 @@ pub(crate) struct Kernels {
     pub(crate) tiles_f32: Tiles,
     pub(crate) tiles_bf16: Tiles,
     pub(crate) tiles_bytes: Tiles,
+    pub(crate) tiles_nibbles: Tiles,
     pub(crate) finish_floats: unsafe fn(&Finish<'_>),
     pub(crate) finish_integers: unsafe fn(&Finish<'_>),
     pub(crate) pack_panel: unsafe fn(&crate::pack::Panel),
+    pub(crate) unpack_nibbles: unsafe fn(&crate::nibble_tile::Unpack),
 
     pub(crate) narrow_bf16: fn(&[f32], &mut [u32]),
     pub(crate) pair_bf16: fn(&[f32], &[f32], &mut [u32]),
     pub(crate) narrow_bytes: fn(&[f32], i32, &mut [u32]) -> f32,
+    pub(crate) quantise_nibbles: fn(&[f32], &mut [u8], &mut [i8]) -> f32,
     pub(crate) widen_f16: fn(&[u16], &mut [f32]),
 
     pub(crate) softmax: fn(&mut [f32], Option<&[f32]>) -> f32,
@@ -81,7 +84,9 @@ impl Kernels {
 /// enabled, into a constant `KERNELS` of the calling module.
 macro_rules! kernel_table {
     ($simd:ident, $token:expr $(, $features:literal)?) => {
+        use crate::gemm::int4;
         use crate::micro::{self, Finish, Tile};
+        use crate::nibble_tile::{self, Unpack};
         use crate::pack::{self, Panel};
         use crate::simd::table::Kernels;
         use crate::vector;
@@ -100,6 +105,20 @@ macro_rules! kernel_table {
         unsafe fn tile_bytes<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
             // SAFETY: the caller vouches for the places named in `tile`.
             unsafe { micro::tile::<$simd, micro::Bytes, ROWS, VECTORS>($token, tile) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn tile_nibbles<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
+            // SAFETY: the caller vouches for the places named in `tile`.
+            unsafe { nibble_tile::tile::<$simd, ROWS, VECTORS>($token, tile) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn unpack_nibbles(block: &Unpack) {
+            // SAFETY: the caller vouches for the places named in `block`.
+            unsafe { nibble_tile::unpack($token, block) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn quantise_nibbles(row: &[f32], codes: &mut [u8], multipliers: &mut [i8]) -> f32 {
+            int4::quantise_row(row, codes, multipliers)
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn finish_floats(finish: &Finish<'_>) {
@@ -188,9 +207,13 @@ macro_rules! kernel_table {
             tiles_f32: crate::simd::table::tiles!(tile_f32),
             tiles_bf16: crate::simd::table::tiles!(tile_bf16),
             tiles_bytes: crate::simd::table::tiles!(tile_bytes),
+            tiles_nibbles: crate::simd::table::tiles!(tile_nibbles),
             finish_floats,
             finish_integers,
             pack_panel,
+            unpack_nibbles,
+            // SAFETY: see above.
+            quantise_nibbles: |row, codes, multipliers| unsafe { quantise_nibbles(row, codes, multipliers) },
             // SAFETY: see above.
             narrow_bf16: |row, out| unsafe { narrow_bf16(row, out) },
             // SAFETY: see above.

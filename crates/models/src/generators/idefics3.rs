@@ -6,14 +6,20 @@ use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
 use colibri_nn::{KvCache, Linear, Weights};
+use image::RgbImage;
 
-use super::{Generator, Request};
+use super::{
+    Generator, Looking, Request,
+    prefix::{self, Position, Prefix, Prefixes},
+};
 use crate::{
-    Error, NoTrace, Result, Trace,
+    Error, NoTrace, Result, Trace, VisualTokens,
     generate::{Completion, GenerateOptions, Sampler, Step, StopReason, end_ids},
-    processor::{Idefics3Processor, ProcessorFiles, Prompt, TileOptions, VideoRecipe},
+    processor::{
+        Idefics3Processor, Message, ProcessorFiles, TileGrid, TileOptions, Tiles, VideoRecipe,
+    },
     registry::{Checkpoint, LoadOptions},
-    vlm::idefics3::{Config, Idefics3},
+    vlm::idefics3::{Config, Idefics3, LookKey},
 };
 
 /// The generator.
@@ -25,6 +31,16 @@ pub struct Idefics3Generator {
     tiles: TileOptions,
     end_ids: Vec<u32>,
     num_bytes: usize,
+    look_key: LookKey,
+    prefixes: Prefixes,
+}
+
+/// A prompt with what was seen of its pictures.
+struct Looked {
+    ids: Vec<u32>,
+    /// `(visual tokens, hidden)`.
+    visual: Option<Tensor>,
+    positions: Vec<Position>,
 }
 
 impl Idefics3Generator {
@@ -45,6 +61,7 @@ impl Idefics3Generator {
             Some(processor.tokenizer().end_of_utterance_id()),
         )?;
         let backbone = Idefics3::load(config, &weights.pp("model"))?;
+        let look_key = backbone.look_key(weights.pp("model"), processor.images(), options.tiles);
         let head = backbone.load_head(weights)?;
         Ok(Self {
             backbone,
@@ -53,6 +70,8 @@ impl Idefics3Generator {
             tiles: options.tiles,
             end_ids,
             num_bytes: weights.loaded_bytes(),
+            look_key,
+            prefixes: Prefixes::new(options.prefix_bytes),
         })
     }
 
@@ -61,7 +80,8 @@ impl Idefics3Generator {
         &self.processor
     }
 
-    /// [`Generator::generate`] with every stage of the prefill shown to `trace`.
+    /// [`Generator::generate`] with every stage of the prefill shown to `trace`; the whole prompt is read, whatever
+    /// is known of it.
     ///
     /// # Errors
     /// As there.
@@ -72,49 +92,110 @@ impl Idefics3Generator {
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
         trace: &mut dyn Trace,
     ) -> Result<Completion> {
-        let prompt = self
-            .processor
-            .process(request.messages, request.images, true, tiles)?;
-        let limit = self.num_positions();
-        if prompt.ids.len() >= limit {
-            return Err(Error::PromptTooLong {
-                prompt: prompt.ids.len(),
-                limit,
-            });
-        }
-        match self.prefill(&prompt, request.options, on_step, trace) {
-            Ok((logits, cache)) => {
-                self.decode(&prompt.ids, logits, cache, request.options, on_step)
-            }
-            Err(Error::Cancelled) => Ok(Completion {
-                text: String::new(),
-                ids: Vec::new(),
-                prompt_tokens: prompt.ids.len(),
-                new_tokens: 0,
-                stop: StopReason::Cancelled,
-            }),
-            Err(error) => Err(error),
-        }
+        self.prefixes.clear();
+        let completion = self.generate_from(request, *tiles, on_step, trace);
+        self.prefixes.clear();
+        completion
     }
 
-    /// Looks at the pictures and reads the prompt: logits `(vocabulary,)` of the first new token.
+    fn generate_from(
+        &self,
+        request: &Request<'_>,
+        tiles: TileOptions,
+        on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+        trace: &mut dyn Trace,
+    ) -> Result<Completion> {
+        let prompt = self
+            .processor
+            .process(request.messages, request.images, true, &tiles)?;
+        self.check_length(prompt.ids.len())?;
+        let num_tokens = prompt.ids.len();
+        let looked = self
+            .look_at(prompt.ids, &prompt.tiles, on_step, trace)
+            .and_then(|looked| self.answer(looked, request.options, on_step, trace));
+        or_cancelled(looked, num_tokens)
+    }
+
+    fn check_length(&self, prompt: usize) -> Result<()> {
+        let limit = self.num_positions();
+        if prompt >= limit {
+            return Err(Error::PromptTooLong { prompt, limit });
+        }
+        Ok(())
+    }
+
+    /// The visual tokens of one picture.
+    fn look_at_tiles(
+        &self,
+        tiles: Tiles,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<VisualTokens> {
+        let (grid, tiles) = (tiles.grid(), [tiles]);
+        let images = self.processor.images();
+        let visual = self
+            .backbone
+            .encode_images(&tiles, images, on_tile, &mut NoTrace)?;
+        let visual = visual.ok_or(Error::ImageTokens { ids: 1, visual: 0 })?;
+        VisualTokens::new(grid, &visual)
+    }
+
+    /// Looks at the pictures of a prompt.
+    fn look_at(
+        &self,
+        ids: Vec<u32>,
+        tiles: &[Tiles],
+        on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+        trace: &mut dyn Trace,
+    ) -> Result<Looked> {
+        let mut on_tile = |done, total| on_step(Step::Tile { done, total }).is_continue();
+        let images = self.processor.images();
+        let visual = self
+            .backbone
+            .encode_images(tiles, images, &mut on_tile, trace)?;
+        let per_tile = self.backbone.config().tokens_per_tile();
+        let pictures: Vec<([u8; 32], usize)> = tiles
+            .iter()
+            .map(|tiles| {
+                // The unrounded tokens of these pixels: other values than rounded ones.
+                let mut hasher = blake3::Hasher::new();
+                hasher.update(b"pixels");
+                hasher.update(tiles.as_bytes());
+                (*hasher.finalize().as_bytes(), tiles.num_frames() * per_tile)
+            })
+            .collect();
+        Ok(Looked {
+            positions: prefix::positions(&ids, self.backbone.config().image_token_id(), &pictures),
+            ids,
+            visual,
+        })
+    }
+
+    fn answer(
+        &self,
+        looked: Looked,
+        options: &GenerateOptions,
+        on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+        trace: &mut dyn Trace,
+    ) -> Result<Completion> {
+        let (logits, mut cache) = self.prefill(&looked, options, on_step, trace)?;
+        let completion = self.decode(&looked.ids, logits, &mut cache, options, on_step)?;
+        let mut positions = looked.positions;
+        positions.extend(completion.ids.iter().map(|&id| prefix::written(id)));
+        self.prefixes.keep(Prefix { positions, cache });
+        Ok(completion)
+    }
+
+    /// Reads what is new in the prompt: logits `(vocabulary,)` of the first new token.
     fn prefill(
         &self,
-        prompt: &Prompt,
+        looked: &Looked,
         options: &GenerateOptions,
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
         trace: &mut dyn Trace,
     ) -> Result<(Vec<f32>, KvCache)> {
         let text = self.backbone.text();
-        let tokens = prompt.ids.len();
-        let mut on_tile = |done, total| on_step(Step::Tile { done, total }).is_continue();
-        let visual = self.backbone.encode_images(
-            &prompt.tiles,
-            self.processor.images(),
-            &mut on_tile,
-            trace,
-        )?;
-        let merged = self.backbone.merge(&prompt.ids, visual.as_ref())?; // (1, tokens, hidden)
+        let tokens = looked.ids.len();
+        let merged = self.backbone.merge(&looked.ids, looked.visual.as_ref())?; // (1, tokens, hidden)
         trace.record("merged", &merged)?;
         if on_step(Step::Prefill { tokens }).is_break() {
             return Err(Error::Cancelled);
@@ -122,12 +203,19 @@ impl Idefics3Generator {
         let capacity = tokens
             .saturating_add(options.max_new_tokens)
             .min(self.num_positions());
-        let mut cache = text.new_cache(capacity);
+        let known = self
+            .prefixes
+            .take(&looked.positions, text.cache_bytes(capacity))?;
+        let (known, mut cache) = match known {
+            Some(prefix) => (prefix.positions.len(), prefix.cache),
+            None => (0, text.new_cache(capacity)),
+        };
+        let merged = merged.narrow(1, known, tokens - known)?.contiguous()?;
         let hidden = text.forward(merged, Some(&mut cache), trace)?;
         let normed = text.norm(&hidden)?;
         trace.record("text.norm", &normed)?;
         // Only the last position is asked for a token; the head over all others would cost more than a layer.
-        let last = normed.narrow(1, tokens - 1, 1)?.contiguous()?;
+        let last = normed.narrow(1, tokens - known - 1, 1)?.contiguous()?;
         let logits = self.logits(&last)?;
         trace.record(
             "logits",
@@ -148,7 +236,7 @@ impl Idefics3Generator {
         &self,
         prompt: &[u32],
         mut logits: Vec<f32>,
-        mut cache: KvCache,
+        cache: &mut KvCache,
         options: &GenerateOptions,
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Completion> {
@@ -178,7 +266,7 @@ impl Idefics3Generator {
                 break;
             }
             let embedded = text.embed_tokens().forward(&[id])?.unsqueeze(0)?; // (1, 1, hidden)
-            let hidden = text.forward(embedded, Some(&mut cache), &mut NoTrace)?;
+            let hidden = text.forward(embedded, Some(&mut *cache), &mut NoTrace)?;
             logits = self.logits(&text.norm(&hidden)?)?;
         }
         if let Some(rest) = pieces.finish()? {
@@ -204,7 +292,7 @@ impl Generator for Idefics3Generator {
         request: &Request<'_>,
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Completion> {
-        self.generate_traced(request, &self.tiles, on_step, &mut NoTrace)
+        self.generate_from(request, self.tiles, on_step, &mut NoTrace)
     }
 
     fn video(&self) -> VideoRecipe {
@@ -221,5 +309,99 @@ impl Generator for Idefics3Generator {
 
     fn num_bytes(&self) -> usize {
         self.num_bytes
+    }
+
+    fn looking(&self) -> Option<&dyn Looking> {
+        Some(self)
+    }
+
+    fn forget(&self) {
+        self.prefixes.clear();
+    }
+}
+
+impl Looking for Idefics3Generator {
+    fn look_key(&self) -> Option<&str> {
+        self.look_key.get()
+    }
+
+    fn look(
+        &self,
+        image: &RgbImage,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<VisualTokens> {
+        let tiles = self.processor.images().cut(image, &self.tiles)?;
+        self.look_at_tiles(tiles, on_tile)
+    }
+
+    fn look_at_frame(
+        &self,
+        image: &RgbImage,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<VisualTokens> {
+        self.look_at_tiles(self.processor.cut_frame(image)?, on_tile)
+    }
+
+    fn fits(&self, tokens: &VisualTokens) -> bool {
+        let config = self.backbone.config();
+        tokens.fits(
+            config.vision_config.image_size,
+            config.tokens_per_tile(),
+            config.text_config.hidden_size,
+        )
+    }
+
+    fn generate_seen(
+        &self,
+        messages: &[Message],
+        seen: &[VisualTokens],
+        options: &GenerateOptions,
+        on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Completion> {
+        let grids: Vec<TileGrid> = seen.iter().map(VisualTokens::grid).collect();
+        let ids = self.processor.ids(messages, &grids, true)?;
+        self.check_length(ids.len())?;
+        let text = self.backbone.text();
+        let tokens = seen.iter().map(VisualTokens::tensor);
+        let tokens = tokens.collect::<Result<Vec<Tensor>>>()?;
+        let visual = if tokens.is_empty() {
+            None
+        } else {
+            Some(Tensor::cat(&tokens, 0)?.to_device(text.device())?)
+        };
+        let pictures: Vec<([u8; 32], usize)> = seen
+            .iter()
+            .map(|seen| (seen.hash(), seen.num_tokens()))
+            .collect();
+        let looked = Looked {
+            positions: prefix::positions(&ids, self.backbone.config().image_token_id(), &pictures),
+            ids,
+            visual,
+        };
+        let num_tokens = looked.ids.len();
+        let answer = self.answer(looked, options, on_step, &mut NoTrace);
+        or_cancelled(answer, num_tokens)
+    }
+
+    fn tiles_looked_at(&self) -> u64 {
+        self.backbone.tiles_looked_at()
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.prefixes.num_bytes()
+    }
+}
+
+/// An answer that was stopped before its first word is an empty one.
+fn or_cancelled(answer: Result<Completion>, prompt_tokens: usize) -> Result<Completion> {
+    match answer {
+        Err(Error::Cancelled) => Ok(Completion {
+            text: String::new(),
+            ids: Vec::new(),
+            prompt_tokens,
+            new_tokens: 0,
+            stop: StopReason::Cancelled,
+        }),
+        other => other,
     }
 }

@@ -1,6 +1,7 @@
 //! Generators: pictures and a conversation → streamed text.
 
 mod idefics3;
+mod prefix;
 
 pub use idefics3::Idefics3Generator;
 
@@ -9,7 +10,7 @@ use std::ops::ControlFlow;
 use image::RgbImage;
 
 use crate::{
-    Result,
+    Result, VisualTokens,
     generate::{Completion, GenerateOptions, Step},
     processor::{Message, VideoRecipe},
 };
@@ -51,4 +52,61 @@ pub trait Generator: Send + Sync {
 
     /// Bytes the weights occupy.
     fn num_bytes(&self) -> usize;
+
+    /// Looking at pictures apart from answering; `None` where a generator cannot.
+    fn looking(&self) -> Option<&dyn Looking> {
+        None
+    }
+
+    /// Forgets what was kept of earlier prompts.
+    fn forget(&self) {}
+}
+
+/// A generator that can look at a picture once and answer from what it saw, later and as often as asked.
+pub trait Looking: Send + Sync {
+    /// What visual tokens depend on besides the picture: weights of the tower and the connector, their precision,
+    /// how pictures are cut. `None` where that is not known, and nothing should be kept.
+    fn look_key(&self) -> Option<&str>;
+
+    /// The visual tokens of a picture. `on_tile(done, total)` may stop the work by returning `false`.
+    ///
+    /// # Errors
+    /// When a layer fails, or [`crate::Error::Cancelled`].
+    fn look(
+        &self,
+        image: &RgbImage,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<VisualTokens>;
+
+    /// The visual tokens of a frame of a video, which is not cut.
+    ///
+    /// # Errors
+    /// As [`Looking::look`].
+    fn look_at_frame(
+        &self,
+        image: &RgbImage,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<VisualTokens>;
+
+    /// Whether visual tokens from elsewhere are of the right size.
+    fn fits(&self, tokens: &VisualTokens) -> bool;
+
+    /// [`Generator::generate`] about pictures that were looked at, in the order in which the messages mention
+    /// them.
+    ///
+    /// # Errors
+    /// As there, or when visual tokens do not fit.
+    fn generate_seen(
+        &self,
+        messages: &[Message],
+        seen: &[VisualTokens],
+        options: &GenerateOptions,
+        on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Completion>;
+
+    /// Tiles that went through the tower so far.
+    fn tiles_looked_at(&self) -> u64;
+
+    /// Bytes of keys and values kept of earlier prompts.
+    fn kept_bytes(&self) -> usize;
 }

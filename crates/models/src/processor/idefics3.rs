@@ -76,6 +76,14 @@ impl Idefics3Processor {
         VideoRecipe::of(config.video_sampling, config.longest_edge)
     }
 
+    /// Makes the one tile of a frame of a video.
+    ///
+    /// # Errors
+    /// As [`ImageProcessor::cut`].
+    pub fn cut_frame(&self, image: &RgbImage) -> Result<Tiles> {
+        self.frames.cut(image, &TileOptions::default())
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
@@ -108,7 +116,7 @@ impl Idefics3Processor {
         let shown = shown.filter(|content| !matches!(content, Content::Text(_)));
         let tiles = images.iter().zip(shown).map(|(image, content)| {
             if *content == Content::Frame {
-                self.frames.cut(image, &TileOptions::default())
+                self.cut_frame(image)
             } else {
                 self.images.cut(image, options)
             }

@@ -12,10 +12,10 @@ use image::RgbImage;
 
 use super::{PageEmbedding, Retriever, RetrieverSettings, Rows};
 use crate::{
-    Error, NoTrace, Result, Trace,
-    processor::{ColIdefics3Processor, ProcessorFiles, TileOptions},
+    Error, NoTrace, Result, Trace, VisualTokens,
+    processor::{ColIdefics3Processor, ProcessorFiles, TileGrid, TileOptions},
     registry::{Checkpoint, LoadOptions},
-    vlm::idefics3::{Config, Idefics3},
+    vlm::idefics3::{Config, Idefics3, LookKey},
 };
 
 /// Width of a row (`self.dim` upstream).
@@ -30,6 +30,7 @@ pub struct ColIdefics3 {
     tiles: TileOptions,
     precision: &'static str,
     num_bytes: usize,
+    look_key: LookKey,
 }
 
 impl ColIdefics3 {
@@ -52,6 +53,7 @@ impl ColIdefics3 {
         let processor =
             ColIdefics3Processor::load(&files, Some(config.tokens_per_tile()), version)?;
         let backbone = Idefics3::load(config, &weights.pp("model"))?;
+        let look_key = backbone.look_key(weights.pp("model"), processor.images(), options.tiles);
         let linear = weights.linear("linear", config.text_config.hidden_size, DIM, true)?;
         Ok(Self {
             backbone,
@@ -60,6 +62,7 @@ impl ColIdefics3 {
             tiles: options.tiles,
             precision: options.placement.precision_name(),
             num_bytes: weights.loaded_bytes(),
+            look_key,
         })
     }
 
@@ -79,7 +82,18 @@ impl ColIdefics3 {
         on_tile: &mut dyn FnMut(usize, usize) -> bool,
         trace: &mut dyn Trace,
     ) -> Result<PageEmbedding> {
-        let prompt = self.processor.document(page, tiles)?;
+        Ok(self.embed(page, *tiles, on_tile, trace)?.0)
+    }
+
+    /// The embedding and the visual tokens `(tokens, hidden)` it was made from.
+    fn embed(
+        &self,
+        page: &RgbImage,
+        tiles: TileOptions,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+        trace: &mut dyn Trace,
+    ) -> Result<(PageEmbedding, TileGrid, Option<Tensor>)> {
+        let prompt = self.processor.document(page, &tiles)?;
         let grid = prompt.tiles.grid();
         let visual = self.backbone.encode_images(
             &[prompt.tiles],
@@ -88,10 +102,11 @@ impl ColIdefics3 {
             trace,
         )?;
         let rows = self.project(&prompt.ids, visual.as_ref(), trace)?;
-        Ok(PageEmbedding {
+        let embedding = PageEmbedding {
             rows,
             geometry: self.processor.geometry(&prompt.ids, grid),
-        })
+        };
+        Ok((embedding, grid, visual))
     }
 
     /// [`Retriever::embed_query`], with every stage shown to `trace`.
@@ -160,6 +175,20 @@ impl Retriever for ColIdefics3 {
         on_tile: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<PageEmbedding> {
         self.embed_page_traced(page, &self.tiles, on_tile, &mut NoTrace)
+    }
+
+    fn embed_page_seen(
+        &self,
+        page: &RgbImage,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<(PageEmbedding, Option<VisualTokens>)> {
+        let (embedding, grid, visual) = self.embed(page, self.tiles, on_tile, &mut NoTrace)?;
+        let seen = visual.map(|visual| VisualTokens::new(grid, &visual));
+        Ok((embedding, seen.transpose()?))
+    }
+
+    fn look_key(&self) -> Option<&str> {
+        self.look_key.get()
     }
 
     fn embed_query(&self, query: &str) -> Result<Rows> {

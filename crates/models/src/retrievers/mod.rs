@@ -7,7 +7,7 @@ pub use colidefics3::ColIdefics3;
 use image::RgbImage;
 
 use crate::{
-    Result,
+    Result, VisualTokens,
     processor::{PromptVersion, TokenGeometry},
 };
 
@@ -63,6 +63,24 @@ pub trait Retriever: Send + Sync {
         page: &RgbImage,
         on_tile: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<PageEmbedding>;
+
+    /// The rows of a page and, where they can be used again, its visual tokens.
+    ///
+    /// # Errors
+    /// As [`Retriever::embed_page`].
+    fn embed_page_seen(
+        &self,
+        page: &RgbImage,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<(PageEmbedding, Option<VisualTokens>)> {
+        Ok((self.embed_page(page, on_tile)?, None))
+    }
+
+    /// As [`crate::generators::Looking::look_key`]: visual tokens of a retriever serve a generator of the same
+    /// key.
+    fn look_key(&self) -> Option<&str> {
+        None
+    }
 
     /// The rows of a query.
     ///

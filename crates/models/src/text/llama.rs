@@ -294,11 +294,13 @@ impl Llama {
 
     /// An empty KV cache with room for `capacity` tokens.
     pub fn new_cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(
-            self.layers.len(),
-            self.config.num_key_value_heads() * self.config.head_dim(),
-            capacity,
-        )
+        KvCache::new(self.layers.len(), capacity)
+    }
+
+    /// Bytes of a KV cache with room for `capacity` tokens, at most: in f32.
+    pub fn cache_bytes(&self, capacity: usize) -> usize {
+        let width = self.config.num_key_value_heads() * self.config.head_dim();
+        8 * self.layers.len() * width * capacity
     }
 
     /// `x` `(1, seq, hidden)` → hidden states of the same shape before the final norm. With a cache, the

@@ -3,7 +3,14 @@
 //! Paper: Laurençon et al. 2024, <https://arxiv.org/abs/2408.12637>; SmolVLM: Marafioti et al. 2025,
 //! <https://arxiv.org/abs/2504.05299>. Upstream: `Idefics3Model` in transformers 5.23.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use candle_core::{Device, Tensor};
 use colibri_nn::{Linear, Weights};
@@ -11,7 +18,7 @@ use colibri_nn::{Linear, Weights};
 use crate::{
     Error, Result, Trace,
     connector::pixel_shuffle::PixelShuffleConnector,
-    processor::{ImageProcessor, Tiles},
+    processor::{ImageProcessor, TileOptions, Tiles},
     text::llama::{self, Llama},
     vision::siglip::{self, SiglipTower, cut_patches},
 };
@@ -113,6 +120,39 @@ pub struct Idefics3 {
     vision: SiglipTower,
     connector: PixelShuffleConnector,
     text: Llama,
+    tiles_looked_at: AtomicU64,
+}
+
+/// A name for everything that visual tokens depend on besides the picture: weights of the tower and the connector,
+/// arithmetic, how pictures are cut. Weights are hashed when it is first asked for.
+pub struct LookKey {
+    vb: Weights,
+    settings: String,
+    key: OnceLock<Option<String>>,
+}
+
+impl LookKey {
+    /// The name; `None` where weights have no hash or cannot be read.
+    pub fn get(&self) -> Option<&str> {
+        let make = || {
+            let mut hasher = blake3::Hasher::new();
+            for part in ["vision_model", "connector"] {
+                hasher.update(&self.vb.pp(part).fingerprint().ok().flatten()?);
+            }
+            hasher.update(self.settings.as_bytes());
+            Some(hasher.finalize().to_hex()[..32].to_owned())
+        };
+        self.key.get_or_init(make).as_deref()
+    }
+}
+
+impl std::fmt::Debug for LookKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LookKey")
+            .field("settings", &self.settings)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Idefics3 {
@@ -134,7 +174,32 @@ impl Idefics3 {
             vision,
             connector,
             text,
+            tiles_looked_at: AtomicU64::new(0),
         })
+    }
+
+    /// What the visual tokens of a picture depend on besides the picture. `vb` is what [`Idefics3::load`] was
+    /// given; `images` cuts pictures as `tiles` says.
+    pub fn look_key(&self, vb: Weights, images: &ImageProcessor, tiles: TileOptions) -> LookKey {
+        // The version stands for the arithmetic, which may change with it.
+        let settings = format!(
+            "{} {} {:?} {} {:?} {tiles:?}",
+            env!("CARGO_PKG_VERSION"),
+            vb.placement().arithmetic(),
+            self.config.vision_config,
+            self.config.scale_factor(),
+            images.config(),
+        );
+        LookKey {
+            vb,
+            settings,
+            key: OnceLock::new(),
+        }
+    }
+
+    /// Tiles that went through the tower so far.
+    pub fn tiles_looked_at(&self) -> u64 {
+        self.tiles_looked_at.load(Ordering::Relaxed)
     }
 
     /// The configuration it was loaded with.
@@ -161,6 +226,7 @@ impl Idefics3 {
     /// # Errors
     /// When a layer fails.
     pub fn encode_tile(&self, tile: &[f32], trace: &mut dyn Trace) -> Result<Tensor> {
+        self.tiles_looked_at.fetch_add(1, Ordering::Relaxed);
         let vision = &self.config.vision_config;
         let (side, patch) = (vision.image_size, vision.patch_size);
         let (num_patches, width) = (vision.patches_per_side().pow(2), 3 * patch * patch);

@@ -183,6 +183,38 @@ impl Adapter {
         Ok(adapter)
     }
 
+    /// An adapter of made-up values of rank `rank` over the modules whose names match `targets`, beside the base.
+    /// For measuring.
+    ///
+    /// # Errors
+    /// When `targets` is not a regular expression or the rank is 0.
+    pub fn made_up(seed: u64, rank: usize, targets: &str) -> Result<Self> {
+        let path = PathBuf::from(CONFIG);
+        let config = serde_json::json!({
+            "peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": targets,
+        });
+        let config: AdapterConfig =
+            serde_json::from_value(config).map_err(|source| Error::Json {
+                path: path.clone(),
+                source,
+            })?;
+        let unfit = |reason| Error::Adapter {
+            path: path.clone(),
+            reason,
+        };
+        config.check().map_err(unfit)?;
+        let expression = fancy_regex::Regex::new(&format!("^(?:{targets})$"))
+            .map_err(|error| unfit(error.to_string()))?;
+        Ok(Self {
+            config,
+            store: WeightStore::made_up(seed),
+            path: path.clone(),
+            modules: BTreeSet::new(),
+            expression: Some(expression),
+            merged: false,
+        })
+    }
+
     fn collect_modules(&mut self) -> Result<()> {
         let mut modules = BTreeSet::new();
         for name in self.store.names() {
@@ -245,7 +277,11 @@ impl Adapter {
         inputs: usize,
         outputs: usize,
     ) -> Result<Option<Factors>> {
-        if !self.modules.contains(module) {
+        if self.store.is_made_up() {
+            if !self.matches(module)? {
+                return Ok(None);
+            }
+        } else if !self.modules.contains(module) {
             if self.matches(module)? {
                 return Err(self.unfit(format!(
                     "module `{module}` should be adapted, but its factors are missing"

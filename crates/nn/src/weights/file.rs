@@ -58,6 +58,22 @@ impl WeightFile {
         &self.entries
     }
 
+    /// What the system says of the open file.
+    pub(crate) fn metadata(&self) -> Result<std::fs::Metadata> {
+        self.file.metadata().map_err(|source| Error::Io {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Reads bytes from `offset` on.
+    pub(crate) fn read_bytes(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        read_exact_at(&self.file, out, offset).map_err(|source| Error::Io {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
     /// Reads elements `start .. start + out.len()` of a tensor as f32.
     ///
     /// # Errors
@@ -82,10 +98,7 @@ impl WeightFile {
         let mut offset = entry.offset + (start * size) as u64;
         for chunk in out.chunks_mut(CHUNK_BYTES / size) {
             let bytes = &mut bytes[..chunk.len() * size];
-            read_exact_at(&self.file, bytes, offset).map_err(|source| Error::Io {
-                path: self.path.clone(),
-                source,
-            })?;
+            self.read_bytes(offset, bytes)?;
             offset += bytes.len() as u64;
             convert(element_type, bytes, chunk);
             if !chunk.iter().all(|value| value.is_finite()) {

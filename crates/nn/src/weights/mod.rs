@@ -5,10 +5,14 @@
 
 mod adapter;
 mod file;
+mod hashes;
 mod header;
+mod made_up;
+mod pool;
 mod scope;
 mod store;
 
 pub use adapter::{Adapter, AdapterConfig};
+pub use pool::TensorPool;
 pub use scope::{Placement, Precision, Weights};
 pub use store::WeightStore;

@@ -8,7 +8,7 @@ use std::sync::{
 use candle_core::{DType, Device, Tensor};
 use colibri_kernels::gemm::PackedMatrix;
 
-use super::{adapter::Adapter, store::WeightStore};
+use super::{adapter::Adapter, pool::TensorPool, store::WeightStore};
 use crate::{Embedding, Error, Linear, Norm, Result, linear::Storage};
 
 pub use colibri_kernels::gemm::Precision;
@@ -57,11 +57,21 @@ impl Placement {
         self.packed.is_some()
     }
 
-    /// Short name for logs and index settings: `f32`, `bf16`, `int8`, `f16`.
+    /// What results depend on besides weights: the precision and, on the CPU, the instruction set.
+    pub fn arithmetic(&self) -> String {
+        let path = match self.packed {
+            Some(_) => colibri_kernels::isa::Isa::detect().name(),
+            None => "candle",
+        };
+        format!("{} {path}", self.precision_name())
+    }
+
+    /// Short name for logs and index settings: `f32`, `bf16`, `int8`, `int4`, `f16`.
     pub fn precision_name(&self) -> &'static str {
         match (self.packed, self.dtype) {
             (Some(Precision::Bf16), _) | (None, DType::BF16) => "bf16",
             (Some(Precision::Int8), _) => "int8",
+            (Some(Precision::Int4), _) => "int4",
             (None, DType::F16) => "f16",
             _ => "f32",
         }
@@ -73,6 +83,8 @@ impl Placement {
 pub struct Weights {
     store: Arc<WeightStore>,
     adapter: Option<Arc<Adapter>>,
+    /// Where matrices are looked for before they are read.
+    pool: Option<Arc<TensorPool>>,
     placement: Placement,
     prefix: String,
     /// Bytes of all matrices loaded so far, by this view and its relatives.
@@ -85,6 +97,7 @@ impl Weights {
         Self {
             store,
             adapter: None,
+            pool: None,
             placement,
             prefix: String::new(),
             loaded: Arc::default(),
@@ -98,12 +111,30 @@ impl Weights {
         self
     }
 
+    /// The same with matrices shared through `pool`, where `kernels` calculates.
+    #[must_use]
+    pub fn with_pool(mut self, pool: Option<Arc<TensorPool>>) -> Self {
+        self.pool = pool;
+        self
+    }
+
     /// The view one name further down.
     #[must_use]
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
         let mut scope = self.clone();
         scope.prefix = self.full(&name.to_string());
         scope
+    }
+
+    /// A hash of the names and values of all tensors here; `None` without a pool, which knows hashes.
+    ///
+    /// # Errors
+    /// When weights cannot be read.
+    pub fn fingerprint(&self) -> Result<Option<[u8; 32]>> {
+        let Some(pool) = &self.pool else {
+            return Ok(None);
+        };
+        pool.fingerprint(&self.store, &self.prefix).map(Some)
     }
 
     /// Where layers are placed.
@@ -116,7 +147,8 @@ impl Weights {
         self.store.contains(&self.full(name))
     }
 
-    /// Bytes of the matrices that were loaded through this view and those derived from it.
+    /// Bytes of the matrices that were loaded through this view and those derived from it; those that were shared
+    /// count where they were loaded first.
     pub fn loaded_bytes(&self) -> usize {
         self.loaded.load(Ordering::Relaxed)
     }
@@ -174,7 +206,9 @@ impl Weights {
         };
         let weight = format!("{module}.weight");
         self.store.expect(&weight, shape)?;
-        let storage = self.storage(outputs, inputs, &mut |first, rows| {
+        // Merged, the matrix is no longer the tensor in the file.
+        let tensor = (!matches!(factors, Some((true, _)))).then_some(weight.as_str());
+        let storage = self.shared(tensor, outputs, inputs, &mut |first, rows| {
             self.store.read(&weight, first * inputs, rows)?;
             if let Some((true, factors)) = &factors {
                 factors.add_to(first, inputs, rows);
@@ -208,6 +242,30 @@ impl Weights {
         Linear::new(storage, bias, lora, &self.placement)
     }
 
+    /// The matrix that is tensor `tensor` as it is in the file: shared if there is a pool, read otherwise.
+    fn shared(
+        &self,
+        tensor: Option<&str>,
+        outputs: usize,
+        inputs: usize,
+        fill: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
+    ) -> Result<Storage> {
+        let (Some(tensor), Some(pool), Some(precision)) =
+            (tensor, &self.pool, self.placement.packed)
+        else {
+            return self.storage(outputs, inputs, fill);
+        };
+        let size = (outputs, inputs);
+        let shared = pool.share(&self.store, tensor, precision, size, &mut || {
+            pack(precision, outputs, inputs, fill)
+        })?;
+        if shared.is_new {
+            self.loaded
+                .fetch_add(shared.matrix.num_bytes(), Ordering::Relaxed);
+        }
+        Ok(Storage::Packed(shared.matrix))
+    }
+
     /// Reads a matrix block by block into the placement's form; `fill(first_row, rows)`.
     fn storage(
         &self,
@@ -216,10 +274,7 @@ impl Weights {
         fill: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
     ) -> Result<Storage> {
         if let Some(precision) = self.placement.packed {
-            let packed =
-                PackedMatrix::pack::<Error>(precision, outputs, inputs, |rows, buffer| {
-                    fill(rows.start, buffer)
-                })?;
+            let packed = pack(precision, outputs, inputs, fill)?;
             self.loaded.fetch_add(packed.num_bytes(), Ordering::Relaxed);
             return Ok(Storage::Packed(Arc::new(packed)));
         }
@@ -240,7 +295,12 @@ impl Weights {
     pub fn embedding(&self, name: &str, vocabulary: usize, hidden: usize) -> Result<Embedding> {
         let weight = format!("{}.weight", self.full(name));
         self.store.expect(&weight, &[vocabulary, hidden])?;
-        let storage = self.storage(vocabulary, hidden, &mut |first, rows| {
+        // Looked up and not multiplied, its bytes are never waited for, while its errors stand under every layer.
+        let mut table = self.clone();
+        if table.placement.packed == Some(Precision::Int4) {
+            table.placement.packed = Some(Precision::Int8);
+        }
+        let storage = table.shared(Some(&weight), vocabulary, hidden, &mut |first, rows| {
             self.store.read(&weight, first * hidden, rows)
         })?;
         Ok(Embedding::new(storage, vocabulary, hidden))
@@ -268,4 +328,15 @@ impl Weights {
             &self.placement,
         )
     }
+}
+
+fn pack(
+    precision: Precision,
+    outputs: usize,
+    inputs: usize,
+    fill: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
+) -> Result<PackedMatrix> {
+    PackedMatrix::pack::<Error>(precision, outputs, inputs, |rows, buffer| {
+        fill(rows.start, buffer)
+    })
 }

@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::file::WeightFile;
+use super::{
+    file::WeightFile,
+    hashes::{Hashes, TensorHash},
+    made_up::MadeUp,
+};
 use crate::{Error, Result};
 
 /// The single file of a small checkpoint.
@@ -24,6 +28,8 @@ pub struct WeightStore {
     files: Vec<WeightFile>,
     /// Tensor name → index into `files`.
     tensors: BTreeMap<String, usize>,
+    /// In place of files: every tensor exists, in any shape.
+    made_up: Option<MadeUp>,
 }
 
 impl WeightStore {
@@ -95,12 +101,29 @@ impl WeightStore {
             }
             files.push(file);
         }
-        Ok(Self { files, tensors })
+        Ok(Self {
+            files,
+            tensors,
+            made_up: None,
+        })
+    }
+
+    /// A store without files whose values are made up: it has every tensor that is asked for. For measuring.
+    pub fn made_up(seed: u64) -> Self {
+        Self {
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            made_up: Some(MadeUp { seed }),
+        }
+    }
+
+    pub(crate) fn is_made_up(&self) -> bool {
+        self.made_up.is_some()
     }
 
     /// Whether a tensor of this name exists.
     pub fn contains(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.is_made_up() || self.tensors.contains_key(name)
     }
 
     /// All names, sorted.
@@ -136,6 +159,9 @@ impl WeightStore {
     /// # Errors
     /// [`Error::MissingTensor`] or [`Error::TensorShape`].
     pub fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
+        if self.is_made_up() {
+            return Ok(());
+        }
         let file = self.file_of(name)?;
         let found = &file.entries()[name].shape;
         if found != shape {
@@ -154,6 +180,10 @@ impl WeightStore {
     /// # Errors
     /// When the tensor is missing or cannot be read.
     pub fn read(&self, name: &str, start: usize, out: &mut [f32]) -> Result<()> {
+        if let Some(source) = self.made_up {
+            source.fill(name, start, out);
+            return Ok(());
+        }
         self.file_of(name)?.read(name, start, out)
     }
 
@@ -166,6 +196,30 @@ impl WeightStore {
         let mut values = vec![0.0; shape.iter().product()];
         self.read(name, 0, &mut values)?;
         Ok(values)
+    }
+
+    /// The hash of a tensor's values; equal for equal values, whatever their type in the file.
+    pub(super) fn hash(&self, name: &str, hashes: &Hashes) -> Result<TensorHash> {
+        if let Some(source) = self.made_up {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&source.seed.to_le_bytes());
+            hasher.update(name.as_bytes());
+            return Ok(*hasher.finalize().as_bytes());
+        }
+        let file = self.file_of(name)?;
+        let found = hashes.of(file)?.get(name).copied();
+        found.ok_or_else(|| Error::TensorType {
+            path: file.path().to_owned(),
+            name: name.to_owned(),
+            found: file.entries()[name].type_name.clone(),
+        })
+    }
+
+    /// Bytes of a tensor in its file, if it exists.
+    pub fn num_bytes(&self, name: &str) -> Option<u64> {
+        let entry = &self.files[*self.tensors.get(name)?].entries()[name];
+        let values: u64 = entry.shape.iter().map(|&dim| dim as u64).product();
+        Some(values * entry.element_type.map_or(1, |kind| kind.num_bytes() as u64))
     }
 
     fn file_of(&self, name: &str) -> Result<&WeightFile> {

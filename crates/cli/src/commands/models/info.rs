@@ -1,4 +1,5 @@
-//! `colibri models info`: what a checkpoint is, without loading it and without the network.
+//! `colibri models info`: what a checkpoint is, or what two have in common, without loading them and without the
+//! network.
 
 use std::{
     io::Read,
@@ -6,9 +7,9 @@ use std::{
 };
 
 use colibri_engine::{
-    checkpoints::{ABOUT_BUILTIN, BUILTIN, DEFAULT_RETRIEVER},
+    checkpoints::{ABOUT_BUILTIN, BUILTIN, DEFAULT_RETRIEVER, Part},
     hub::{Hub, ModelName},
-    registry::{self, Kind},
+    registry::{self, Checkpoint, Kind},
     vlm::idefics3::Config,
 };
 use safetensors::tensor::Metadata;
@@ -30,6 +31,9 @@ pub(crate) struct Args {
     /// A folder, a hub name whose files are in the cache, or `builtin`
     #[arg(value_name = "NAME|FOLDER")]
     model: String,
+    /// Another one: tells which of its weights the first has as well, and need not be held twice
+    #[arg(value_name = "NAME|FOLDER")]
+    other: Option<String>,
 }
 
 /// Runs the command.
@@ -39,6 +43,9 @@ pub(crate) struct Args {
 pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let screen = &context.screen;
     let hub = Hub::new(hub_config()?);
+    if let Some(other) = &args.other {
+        return compare(context, &hub, &args.model, other);
+    }
     let is_builtin = args.model == BUILTIN;
     let folder = if is_builtin {
         let located = context
@@ -144,6 +151,65 @@ fn shapes_json(config: &Config) -> serde_json::Value {
         "text": {"layers": words.num_hidden_layers, "width": words.hidden_size, "heads": words.num_attention_heads,
             "key_heads": words.num_key_value_heads(), "vocabulary": words.vocab_size, "positions": words.num_positions()},
     })
+}
+
+/// Tells, part by part, which weights of `second` `first` has as well.
+fn compare(context: &Context, hub: &Hub, first: &str, second: &str) -> Result<Outcome> {
+    let screen = &context.screen;
+    let models = context.models()?;
+    let checkpoint = |name: &str| -> Result<Checkpoint> {
+        if name == BUILTIN {
+            return Ok(models
+                .locate(BUILTIN, DEFAULT_RETRIEVER, &|_| {})?
+                .checkpoint);
+        }
+        let folder = find(hub, name)?;
+        let base = match registry::inspect(&folder).map_err(colibri_engine::Error::from)? {
+            Kind::Generator | Kind::Retriever => None,
+            Kind::Adapter { base, .. } => {
+                let beside = folder.join(&base);
+                Some(if beside.is_dir() {
+                    beside
+                } else {
+                    find(hub, &base)?
+                })
+            }
+        };
+        Ok(Checkpoint { folder, base })
+    };
+    screen.status("comparing weights");
+    let parts = models.shared(&checkpoint(first)?, &checkpoint(second)?)?;
+    screen.hide_bar();
+    if screen.json {
+        screen.json(&json!({"first": first, "second": second, "parts": parts}))?;
+        return Ok(Outcome::Done);
+    }
+    let (mut bytes, mut shared_bytes) = (0, 0);
+    for part in &parts {
+        bytes += part.bytes;
+        shared_bytes += part.shared_bytes;
+        let name = match part.part {
+            Part::Vision => "vision",
+            Part::Connector => "connector",
+            Part::Embedding => "embedding",
+            Part::Text => "text",
+            Part::Head => "head",
+        };
+        screen.line(&format!(
+            "{name:<9} {} of {} tensors, {} of {}",
+            part.shared,
+            part.tensors,
+            text::bytes(part.shared_bytes),
+            text::bytes(part.bytes)
+        ))?;
+    }
+    screen.line(&text::clean_line(&format!(
+        "{:<9} {} of {} of {second} need not be held beside {first}",
+        "in all",
+        text::bytes(shared_bytes),
+        text::bytes(bytes)
+    )))?;
+    Ok(Outcome::Done)
 }
 
 /// The folder of a model that is here.

@@ -25,6 +25,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             name,
             revision,
             checkpoint,
+            ..
         } = models.locate(name, DEFAULT_RETRIEVER, &|event| progress.on_event(event))?;
         context.screen.hide_bar();
         if context.screen.json {

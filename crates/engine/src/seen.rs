@@ -1,0 +1,70 @@
+//! Look once: what a model saw on a page is kept beside the index and is what an answer begins with.
+//!
+//! Visual tokens belong to a content (the hash of the document), a page of it, and everything else they depend on:
+//! weights of the tower and the connector, precision, how pages are drawn and cut
+//! ([`colibri_models::generators::Looking::look_key`]). Where retriever and generator agree in all that, the
+//! tokens from indexing serve; where they do not, the generator's own are kept when it has first looked.
+
+use colibri_index::{FeatureKey, Features, Index};
+use colibri_models::{VisualTokens, generators::Looking};
+
+use crate::{Result, checkpoints::LoadedRetriever};
+
+/// What is kept of pages unless another bound is set: 2 GiB, some 1600 pages of the 256M models.
+pub const DEFAULT_FEATURE_BYTES: u64 = 2 << 30;
+
+/// What one model sees of the pages of one index.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    features: Features,
+    settings: String,
+}
+
+impl Seen {
+    /// `None` where nothing is to be kept, or the model does not tell what its visual tokens depend on.
+    pub(crate) fn new(
+        index: &std::path::Path,
+        max_bytes: u64,
+        look_key: Option<&str>,
+    ) -> Option<Self> {
+        let look_key = look_key.filter(|_| max_bytes > 0)?;
+        Some(Self {
+            features: Features::new(index, max_bytes),
+            // How pages are drawn may change with the version.
+            settings: format!("{} {look_key}", env!("CARGO_PKG_VERSION")),
+        })
+    }
+
+    /// For a retriever that fills an index. The built-in one shares its tower with no generator.
+    pub(crate) fn by_retriever(
+        index: &std::path::Path,
+        retriever: Option<&LoadedRetriever>,
+    ) -> Option<Self> {
+        let retriever = retriever.filter(|retriever| !retriever.is_weak())?;
+        Self::new(index, retriever.feature_bytes, retriever.model.look_key())
+    }
+
+    /// What is kept of a page, if it fits the generator.
+    pub(crate) fn load(
+        &self,
+        content_hash: &str,
+        page: u32,
+        generator: &dyn Looking,
+    ) -> Option<VisualTokens> {
+        let key = FeatureKey::new(content_hash, page, &self.settings);
+        let tokens = VisualTokens::from_bytes(&self.features.get(&key)?)?;
+        generator.fits(&tokens).then_some(tokens)
+    }
+
+    /// Keeps what was seen of a page. A folder that cannot be written costs another look, and nothing else.
+    pub(crate) fn keep(&self, content_hash: &str, page: u32, tokens: &VisualTokens) {
+        let key = FeatureKey::new(content_hash, page, &self.settings);
+        let _ = self.features.put(&key, &tokens.to_bytes());
+    }
+}
+
+/// The content hash of the document a page belongs to, as the index has it.
+pub(crate) fn content_hash(index: &Index, document: &str) -> Result<Option<String>> {
+    let found = index.document(document)?;
+    Ok(found.map(|document| document.record.content_hash))
+}

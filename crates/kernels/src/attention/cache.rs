@@ -1,0 +1,252 @@
+//! Keys and values of a sequence as attention reads them.
+//!
+//! Packed once when a token is appended, so that a decode step reads them from end to end at the rate of memory and a
+//! prompt that follows others packs nothing: keys in panels, step `d` of a panel with word `d` of each of its keys, values one
+//! step after another. Where the machine multiplies bfloat16 and it is asked for, both are kept as bfloat16: half
+//! the bytes, and the same arithmetic in a prefill and in a decode step.
+
+#![expect(unsafe_code, reason = "panels are packed behind raw pointers")]
+
+use crate::attention::Inner;
+use crate::gemm::Precision;
+use crate::isa::Isa;
+use crate::memory::{Buffer, with_scratch};
+use crate::pack::Panel;
+use crate::rows::Rows;
+use crate::simd::Kernels;
+
+/// The keys and values of one layer and one sequence.
+#[derive(Clone)]
+pub struct KvStore {
+    pub(super) kernels: &'static Kernels,
+    pub(super) precision: Precision,
+    head_dim: usize,
+    len: usize,
+    heads: Vec<Head>,
+}
+
+/// One key head.
+#[derive(Clone, Default)]
+pub(super) struct Head {
+    /// Full panels, the last one filled with zeros.
+    pub(super) keys: Buffer,
+    /// Steps of [`KvStore::value_stride`] words.
+    pub(super) values: Buffer,
+}
+
+impl KvStore {
+    /// An empty store for `kv_heads` heads of `head_dim` values, with room for `capacity` tokens before it grows.
+    pub fn new(inner: Inner, kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
+        Self::new_with(Isa::detect(), inner, kv_heads, head_dim, capacity)
+    }
+
+    /// [`KvStore::new`] with a choice of instruction set.
+    ///
+    /// # Panics
+    /// If the running machine does not have the instruction set.
+    pub fn new_with(
+        isa: Isa,
+        inner: Inner,
+        kv_heads: usize,
+        head_dim: usize,
+        capacity: usize,
+    ) -> Self {
+        let kernels = Kernels::of(isa);
+        let mut store = Self {
+            kernels,
+            precision: inner.precision(kernels),
+            head_dim,
+            len: 0,
+            heads: vec![Head::default(); kv_heads],
+        };
+        let (key_words, value_words) = (store.key_words(capacity), store.value_words(capacity));
+        for head in &mut store.heads {
+            head.keys.reserve(key_words);
+            head.values.reserve(value_words);
+        }
+        store
+    }
+
+    /// Tokens held.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Number of key heads.
+    pub fn kv_heads(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Values in a head.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Bytes held.
+    pub fn num_bytes(&self) -> usize {
+        let bytes = |head: &Head| head.keys.capacity_bytes() + head.values.capacity_bytes();
+        self.heads.iter().map(bytes).sum()
+    }
+
+    /// Forgets all tokens past the first `len`.
+    pub fn truncate(&mut self, len: usize) {
+        if len >= self.len {
+            return;
+        }
+        self.len = len;
+        let (key_words, value_words) = (self.key_words(len), self.value_words(len));
+        let stride = self.value_stride();
+        let is_half = self.precision != Precision::F32 && len % 2 == 1;
+        for head in &mut self.heads {
+            // Keys past the last are never looked at; what shares a step with the last value is multiplied by zero.
+            head.keys.resize(key_words);
+            head.values.resize(value_words);
+            if is_half {
+                for word in &mut head.values.words_mut()[value_words - stride..value_words] {
+                    *word &= 0xFFFF;
+                }
+            }
+        }
+    }
+
+    /// Appends keys and values, `(tokens, kv_heads · head_dim)` each.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn append(&mut self, k: Rows<'_>, v: Rows<'_>) {
+        let (first, width) = (self.len, self.heads.len() * self.head_dim);
+        assert_eq!(
+            (k.num_cols(), v.num_cols(), v.num_rows()),
+            (width, width, k.num_rows()),
+            "keys and values of other shapes than the store's is a bug"
+        );
+        let len = first + k.num_rows();
+        let (key_words, value_words) = (self.key_words(len), self.value_words(len));
+        let mut heads = std::mem::take(&mut self.heads);
+        for (index, head) in heads.iter_mut().enumerate() {
+            let columns = index * self.head_dim..(index + 1) * self.head_dim;
+            head.keys.resize(key_words);
+            head.values.resize(value_words);
+            self.append_keys(k.columns(columns.clone()), head.keys.words_mut());
+            self.append_values(v.columns(columns), head.values.words_mut());
+        }
+        self.heads = heads;
+        self.len = len;
+    }
+
+    fn append_keys(&self, k: Rows<'_>, keys: &mut [u32]) {
+        let (words, width) = (self.dim_words(), self.kernels.panel_width);
+        with_scratch(width * words, |narrow| {
+            let mut done = 0;
+            while done < k.num_rows() {
+                let token = self.len + done;
+                let (panel, column) = (token / width, token % width);
+                let count = (width - column).min(k.num_rows() - done);
+                for row in 0..count {
+                    let out = &mut narrow[row * words..(row + 1) * words];
+                    if self.precision == Precision::F32 {
+                        out.copy_from_slice(bytemuck::cast_slice(k.row(done + row)));
+                    } else {
+                        (self.kernels.narrow_bf16)(k.row(done + row), out);
+                    }
+                }
+                let to = &mut keys[panel * width * words..(panel + 1) * width * words];
+                if column == 0 {
+                    // SAFETY: `narrow` has `count` rows of `words` words, `to` a whole panel.
+                    unsafe {
+                        (self.kernels.pack_panel)(&Panel {
+                            from: narrow.as_ptr(),
+                            from_stride: words,
+                            rows: count,
+                            words,
+                            to: to.as_mut_ptr(),
+                            width,
+                        });
+                    }
+                } else {
+                    for (word, step) in to.chunks_exact_mut(width).enumerate() {
+                        for (row, out) in step[column..column + count].iter_mut().enumerate() {
+                            *out = narrow[row * words + word];
+                        }
+                    }
+                }
+                done += count;
+            }
+        });
+    }
+
+    fn append_values(&self, v: Rows<'_>, values: &mut [u32]) {
+        let (dim, stride) = (self.head_dim, self.value_stride());
+        if self.precision == Precision::F32 {
+            for row in 0..v.num_rows() {
+                let start = (self.len + row) * stride;
+                values[start..start + dim].copy_from_slice(bytemuck::cast_slice(v.row(row)));
+            }
+            return;
+        }
+        let zeros = vec![0.0; dim];
+        let mut row = 0;
+        while row < v.num_rows() {
+            let token = self.len + row;
+            let out = &mut values[token / 2 * stride..][..dim];
+            if token % 2 == 1 {
+                // The lower half was filled by an earlier call.
+                let lower: Vec<u32> = out.to_vec();
+                (self.kernels.pair_bf16)(&zeros, v.row(row), out);
+                for (out, lower) in out.iter_mut().zip(lower) {
+                    *out = *out & 0xFFFF_0000 | lower & 0xFFFF;
+                }
+                row += 1;
+                continue;
+            }
+            let high = if row + 1 < v.num_rows() {
+                v.row(row + 1)
+            } else {
+                &zeros
+            };
+            (self.kernels.pair_bf16)(v.row(row), high, out);
+            row += 2;
+        }
+    }
+
+    pub(super) fn head(&self, head: usize) -> (&[u32], &[u32]) {
+        (
+            self.heads[head].keys.words(),
+            self.heads[head].values.words(),
+        )
+    }
+
+    /// Words in a step of values: a head padded to whole vectors.
+    pub(super) fn value_stride(&self) -> usize {
+        self.head_dim.next_multiple_of(self.kernels.lanes)
+    }
+
+    fn dim_words(&self) -> usize {
+        self.precision.words(self.head_dim)
+    }
+
+    fn key_words(&self, tokens: usize) -> usize {
+        tokens.next_multiple_of(self.kernels.panel_width) * self.dim_words()
+    }
+
+    fn value_words(&self, tokens: usize) -> usize {
+        self.precision.words(tokens) * self.value_stride()
+    }
+}
+
+impl std::fmt::Debug for KvStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("KvStore")
+            .field("precision", &self.precision)
+            .field("kv_heads", &self.heads.len())
+            .field("head_dim", &self.head_dim)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}

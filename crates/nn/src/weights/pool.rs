@@ -1,0 +1,141 @@
+//! One copy of every matrix, for all models of a process.
+//!
+//! A retriever of the ColSmol family is a generator's own base under an adapter, so two models that are loaded
+//! beside each other hold most of their matrices twice. A pool recognises them by their values, whatever file,
+//! type and name they come from, and hands out the one that is there.
+//!
+//! Whether two tensors are equal is decided tensor by tensor, by the hash of all their values; nothing is hashed
+//! before a matrix of the same size begins with the same values, so a model that is alone costs nothing.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use colibri_kernels::gemm::PackedMatrix;
+
+use super::{Precision, hashes::Hashes, hashes::TensorHash, store::WeightStore};
+use crate::Result;
+
+/// Values at the beginning of a tensor that tell whether hashing is worth while.
+const SAMPLE: usize = 1024;
+
+/// The matrices that the models of a process hold.
+#[derive(Debug)]
+pub struct TensorPool {
+    hashes: Hashes,
+    held: Mutex<HashMap<Kind, Vec<Held>>>,
+}
+
+/// Matrices that may be one: equal form, size and beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    precision: Precision,
+    outputs: usize,
+    inputs: usize,
+    beginning: TensorHash,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    matrix: Weak<PackedMatrix>,
+    /// Where its values are, for their hash.
+    store: Arc<WeightStore>,
+    name: String,
+}
+
+/// What `share` was given, and whether somebody held it already.
+pub(super) struct Shared {
+    pub(super) matrix: Arc<PackedMatrix>,
+    pub(super) is_new: bool,
+}
+
+impl TensorPool {
+    /// An empty pool; hashes of weight files are kept below `hashes`, if given.
+    pub fn new(hashes: Option<PathBuf>) -> Self {
+        Self {
+            hashes: Hashes::new(hashes),
+            held: Mutex::default(),
+        }
+    }
+
+    /// The hash of a tensor's values.
+    ///
+    /// # Errors
+    /// When it is missing or its file cannot be read.
+    pub fn hash(&self, store: &WeightStore, name: &str) -> Result<[u8; 32]> {
+        store.hash(name, &self.hashes)
+    }
+
+    /// A hash of the names below `prefix` and the values of their tensors.
+    pub(super) fn fingerprint(&self, store: &WeightStore, prefix: &str) -> Result<TensorHash> {
+        let mut hasher = blake3::Hasher::new();
+        if store.is_made_up() {
+            hasher.update(&self.hash(store, prefix)?);
+        }
+        for name in store.names() {
+            let below = name
+                .strip_prefix(prefix)
+                .and_then(|rest| rest.strip_prefix('.'));
+            if let Some(rest) = below {
+                hasher.update(&(rest.len() as u64).to_le_bytes());
+                hasher.update(rest.as_bytes());
+                hasher.update(&self.hash(store, name)?);
+            }
+        }
+        Ok(*hasher.finalize().as_bytes())
+    }
+
+    /// The matrix that tensor `name` of `store` makes in `precision`: the one that is held, or what `pack` makes.
+    pub(super) fn share(
+        &self,
+        store: &Arc<WeightStore>,
+        name: &str,
+        precision: Precision,
+        (outputs, inputs): (usize, usize),
+        pack: &mut dyn FnMut() -> Result<PackedMatrix>,
+    ) -> Result<Shared> {
+        let mut sample = vec![0.0_f32; SAMPLE.min(outputs * inputs)];
+        store.read(name, 0, &mut sample)?;
+        let mut hasher = blake3::Hasher::new();
+        for value in &sample {
+            hasher.update(&value.to_le_bytes());
+        }
+        let kind = Kind {
+            precision,
+            outputs,
+            inputs,
+            beginning: *hasher.finalize().as_bytes(),
+        };
+        let candidates = {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let candidates = held.entry(kind).or_default();
+            candidates.retain(|held| held.matrix.strong_count() > 0);
+            candidates.clone()
+        };
+        for held in candidates {
+            let Some(matrix) = held.matrix.upgrade() else {
+                continue;
+            };
+            if self.hash(&held.store, &held.name)? == self.hash(store, name)? {
+                return Ok(Shared {
+                    matrix,
+                    is_new: false,
+                });
+            }
+        }
+        let matrix = Arc::new(pack()?);
+        let new = Held {
+            matrix: Arc::downgrade(&matrix),
+            store: Arc::clone(store),
+            name: name.to_owned(),
+        };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.entry(kind).or_default().push(new);
+        Ok(Shared {
+            matrix,
+            is_new: true,
+        })
+    }
+}
