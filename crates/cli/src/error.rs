@@ -15,6 +15,18 @@ pub(crate) enum Error {
     /// The work itself failed.
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    /// The server could not begin or go on.
+    #[error(transparent)]
+    Server(Box<colibri_server::Error>),
+    /// `serve` for others without a key.
+    #[error("others can reach `{host}`, and no key was given")]
+    KeyNeeded {
+        /// The address.
+        host: std::net::IpAddr,
+    },
+    /// `--api-key` with nothing in it.
+    #[error("the key is empty")]
+    EmptyKey,
     /// Standard output was closed or cannot be written.
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
@@ -135,14 +147,6 @@ pub(crate) enum Error {
         #[source]
         source: safetensors::SafeTensorError,
     },
-    /// The header of a weight file cannot be understood.
-    #[error("cannot read the header of `{}`: {reason}", path.display())]
-    WeightHeader {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
     /// No program could be started to show a picture.
     #[error("cannot open `{}` with `{program}`", path.display())]
     Viewer {
@@ -157,6 +161,12 @@ pub(crate) enum Error {
     /// Ctrl-C cannot be watched for.
     #[error("cannot watch for Ctrl-C")]
     Signals(#[source] io::Error),
+}
+
+impl From<colibri_server::Error> for Error {
+    fn from(error: colibri_server::Error) -> Self {
+        Self::Server(Box::new(error))
+    }
 }
 
 impl From<engine::index::Error> for Error {
@@ -198,6 +208,11 @@ impl Error {
                 "what is finished is kept; run the same command again to go on"
             }
             Self::Engine(error) => return error.hint(),
+            Self::Server(error) => return error.hint(),
+            Self::KeyNeeded { .. } => {
+                "set COLIBRI_API_KEY to a long secret, or let everybody in with `--no-api-key`"
+            }
+            Self::EmptyKey => "give a long secret, for example from `openssl rand -hex 16`",
             Self::NoHome => "set HOME, or name the folders with `--index` and `--config`",
             Self::NoPaths => "name what to index, for example `colibri index ~/papers`",
             Self::NoQuery => {
@@ -234,7 +249,6 @@ impl Error {
             | Self::ConfigFile { .. }
             | Self::ConfigValue { .. }
             | Self::Safetensors { .. }
-            | Self::WeightHeader { .. }
             | Self::Signals(_) => return None,
         };
         Some(hint.to_owned())
@@ -244,6 +258,8 @@ impl Error {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Engine(error) => error.code(),
+            Self::Server(error) => error.code(),
+            Self::KeyNeeded { .. } | Self::EmptyKey => "api_key",
             Self::Stdout(_) => "stdout",
             Self::Stdin(_) => "stdin",
             Self::File { .. } | Self::Input { .. } => "io",
@@ -258,7 +274,6 @@ impl Error {
             Self::NotCached { .. } => "not_cached",
             Self::RowsFormat { .. } | Self::OneArray { .. } => "rows_format",
             Self::Safetensors { .. } => "safetensors",
-            Self::WeightHeader { .. } => "weight_header",
             Self::Viewer { .. } => "viewer",
             Self::Signals(_) => "signals",
         }
@@ -277,6 +292,8 @@ impl Error {
             }
             Self::Engine(error) if error.is_input() => 1,
             Self::Input { .. }
+            | Self::KeyNeeded { .. }
+            | Self::EmptyKey
             | Self::NoPaths
             | Self::NoQuery
             | Self::NothingToRemove
@@ -291,12 +308,12 @@ impl Error {
             | Self::RowsFormat { .. }
             | Self::OneArray { .. } => 1,
             Self::Engine(_)
+            | Self::Server(_)
             | Self::Stdout(_)
             | Self::Stdin(_)
             | Self::File { .. }
             | Self::NoHome
             | Self::Safetensors { .. }
-            | Self::WeightHeader { .. }
             | Self::Viewer { .. }
             | Self::Signals(_) => 2,
         }

@@ -11,6 +11,9 @@ pub enum Error {
     /// A model's files could not be brought here.
     #[error(transparent)]
     Hub(#[from] crate::hub::Error),
+    /// A document could not be fetched.
+    #[error(transparent)]
+    Web(#[from] crate::web::Error),
     /// A model could not be loaded or run.
     #[error(transparent)]
     Model(colibri_models::Error),
@@ -108,6 +111,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Hub(error) => error.code(),
+            Self::Web(error) => error.code(),
             Self::Model(_) => "model",
             Self::Hosted(error) => error.code(),
             Self::Document(_) => "document",
@@ -129,6 +133,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Hub(error) => error.hint(),
+            Self::Web(error) => error.hint().map(str::to_owned),
             Self::Hosted(error) => error.hint(),
             Self::Index(error) => error.hint(),
             Self::NoRetriever { .. } => Some(
@@ -169,6 +174,7 @@ impl Error {
     pub fn is_input(&self) -> bool {
         match self {
             Self::Document(_)
+            | Self::Web(_)
             | Self::Picture { .. }
             | Self::Messages { .. }
             | Self::PathName { .. }

@@ -10,6 +10,7 @@ pub mod chat;
 pub mod checkpoints;
 mod error;
 mod geometry;
+mod heat;
 pub mod hosted;
 pub mod hub;
 pub mod ingest;
@@ -22,13 +23,15 @@ pub mod retrieve;
 mod seen;
 pub mod threads;
 pub mod video;
+pub mod web;
 mod words;
 
 pub use colibri_document as document;
 pub use colibri_index as index;
-pub use colibri_models::{generate, machine, processor, registry, vlm};
+pub use colibri_models::{generate, generators, machine, processor, registry, vlm};
 pub use error::{Error, Result, chain};
 pub use geometry::Region;
+pub use heat::{HeatMap, TokenHeat};
 pub use seen::DEFAULT_FEATURE_BYTES;
 
 /// The instruction sets of this machine that the kernels have paths for, the one in use last.

@@ -2,11 +2,12 @@
 
 use std::{collections::HashSet, path::Path};
 
-use colibri_index::{Filter, Hit, Index, Mode, Query, QueryRows, RRF_K};
+use colibri_index::{Filter, Hit, Index, Mode, PageId, Query, QueryRows, RRF_K};
 
 use crate::{
     Error, Region, Result,
     checkpoints::{LoadedRetriever, Models, OnModelEvent},
+    heat::{self, HeatMap},
     regions::regions,
     words::{content_words, words},
 };
@@ -163,6 +164,20 @@ impl<'a> Searcher<'a> {
             mode: self.mode,
             hits,
         })
+    }
+}
+
+impl Searcher<'_> {
+    /// How much each part of a page says to each word of `query`; `None` where the page has no rows or
+    /// pages are found by their text alone.
+    ///
+    /// # Errors
+    /// When the index cannot be read or the retriever fails.
+    pub fn heat_map(&self, page: PageId, query: &str) -> Result<Option<HeatMap>> {
+        let Some(retriever) = &self.retriever else {
+            return Ok(None);
+        };
+        heat::heat_map(self.index, page, &*retriever.model, query)
     }
 }
 

@@ -121,6 +121,26 @@ pub fn inspect(folder: &Path) -> Result<Kind> {
     })
 }
 
+/// Parameters and bytes of all weight files of a folder, from their headers.
+///
+/// # Errors
+/// When the folder or a header cannot be read.
+pub fn weight_size(folder: &Path) -> Result<(u64, u64)> {
+    let io = |source| Error::Io {
+        path: folder.to_owned(),
+        source,
+    };
+    let (mut parameters, mut bytes) = (0_u64, 0_u64);
+    for entry in fs_err::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|end| end == "safetensors") && path.is_file() {
+            bytes += fs_err::metadata(&path).map_err(io)?.len();
+            parameters += WeightStore::open_files(&[path])?.num_parameters();
+        }
+    }
+    Ok((parameters, bytes))
+}
+
 fn load_config(folder: &Path) -> Result<idefics3::Config> {
     let config = idefics3::Config::load(folder)?;
     match config.model_type.as_deref() {

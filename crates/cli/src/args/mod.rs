@@ -1,18 +1,20 @@
 //! The arguments: what all commands share, and what several do. What only one takes is beside it.
 
+mod fetching;
 mod generation;
 mod global;
 mod reading;
 mod searching;
 
+pub(crate) use fetching::Fetching;
 pub(crate) use generation::Generation;
 pub(crate) use global::{Colour, Global};
 pub(crate) use reading::{Reading, Walking};
 pub(crate) use searching::Searching;
 
 use crate::commands::{
-    ask, bench, chat, compact, completions, doctor, embed, generate, index, list, models, remove,
-    search, stats, verify,
+    ask, bench, chat, compact, completions, doctor, embed, generate, index, list, mcp, models,
+    remove, search, serve, stats, verify,
 };
 
 /// What stands below the help of the program.
@@ -22,6 +24,7 @@ Environment:
   COLIBRI_RETRIEVER  the retriever, as --retriever
   COLIBRI_GENERATOR  the generator, as --generator
   COLIBRI_CONFIG     the configuration file, as --config
+  COLIBRI_API_KEY    the key of the server, as --api-key
   HF_HOME            folder of the Hugging Face cache (HF_HUB_CACHE for its hub part alone)
   HF_HUB_OFFLINE     1 never asks the hub
   HF_ENDPOINT        another hub than https://huggingface.co
@@ -71,6 +74,10 @@ pub(crate) enum Command {
     Ask(ask::Args),
     /// Talk with the index or about pictures, several turns
     Chat(chat::Args),
+    /// Serve the web app and the API
+    Serve(serve::Args),
+    /// Be the tools of an agent, over standard input and output (Model Context Protocol)
+    Mcp(mcp::Args),
     /// List the documents in the index
     List(list::Args),
     /// Take documents out of the index

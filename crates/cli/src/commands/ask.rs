@@ -16,7 +16,7 @@ use colibri_engine::{
 
 use crate::{
     Outcome,
-    args::{Generation, Reading, Searching, Walking},
+    args::{Fetching, Generation, Reading, Searching, Walking},
     context::Context,
     error::{Error, Result},
     interrupt::Listening,
@@ -31,7 +31,7 @@ use crate::{
 pub(crate) struct Args {
     /// The question
     question: String,
-    /// Files and folders to answer from, instead of the index
+    /// Files, folders and URLs of documents to answer from, instead of the index
     paths: Vec<PathBuf>,
     /// Pages given to the generator
     #[arg(short, long = "num-pages", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -51,6 +51,8 @@ pub(crate) struct Args {
     generation: Generation,
     #[command(flatten)]
     walking: Walking,
+    #[command(flatten)]
+    fetching: Fetching,
     #[command(flatten)]
     reading: Reading,
 }
@@ -97,6 +99,12 @@ fn prepare(
     open: &OpenOptions,
     filter: Filter,
 ) -> Result<Source> {
+    let paths = {
+        let listening = context.interrupt.listen()?;
+        let folder = places::cache()?.join("urls");
+        args.fetching
+            .paths(context, &listening, &args.paths, &folder)?
+    };
     let progress = context.model_progress(true);
     let retriever = match args.searching.mode() {
         Mode::Text => None,
@@ -112,7 +120,7 @@ fn prepare(
     };
     let work = Work {
         context,
-        paths: &args.paths,
+        paths: &paths,
         retriever: retriever.as_ref(),
         options: &options,
     };

@@ -67,6 +67,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let screen = &context.screen;
     let scratch = tempfile::tempdir().map_err(Error::file("make a folder for"))?;
     let precision = context.global.precision();
+    let progress = context.model_progress(false);
+    let on_event = |event| progress.on_event(event);
     screen.status("measuring");
     let figures = match args.work {
         Work::Kernels => bench::kernels(precision, args.runs),
@@ -81,7 +83,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         )?,
         Work::EmbedPage | Work::EmbedQuery => {
             let models = models(context, args, scratch.path(), true)?;
-            let retriever = context.need_retriever(&models)?;
+            // One object is all that is written: no events of loading.
+            let retriever = models.retriever(None, &on_event)?;
+            let retriever = retriever.ok_or(Error::ModelRefused { role: "retriever" })?;
             if args.work == Work::EmbedPage {
                 bench::embed_page(&retriever, precision, args.runs)?
             } else {
@@ -97,7 +101,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
                 Text::Decode
             };
             let models = models(context, args, scratch.path(), false)?;
-            let generator = context.need_generator(&models)?;
+            let generator = models.generator(&on_event)?;
+            let generator = generator.ok_or(Error::ModelRefused { role: "generator" })?;
             bench::generator(&generator, precision, what, args.runs)?
         }
         Work::Pipeline => {

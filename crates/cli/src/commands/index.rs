@@ -9,7 +9,7 @@ use colibri_engine::{
 
 use crate::{
     Outcome,
-    args::{Reading, Walking},
+    args::{Fetching, Reading, Walking},
     context::Context,
     error::{Error, Result},
     progress::{IndexBar, document_line},
@@ -20,13 +20,15 @@ use crate::{
 /// Arguments of `index`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files and folders
+    /// Files, folders and URLs of documents
     paths: Vec<PathBuf>,
     /// Say something about all documents of this run, for example year=2023
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     meta: Vec<(String, serde_json::Value)>,
     #[command(flatten)]
     walking: Walking,
+    #[command(flatten)]
+    fetching: Fetching,
     #[command(flatten)]
     reading: Reading,
 }
@@ -78,11 +80,15 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     context.screen.hide_bar();
 
     let listening = context.interrupt.listen()?;
+    let fetched = beside(&dir);
+    let paths = args
+        .fetching
+        .paths(context, &listening, &args.paths, &fetched)?;
     let mut bar = IndexBar::new(&context.screen);
     let mut broken = None;
     let done = ingest(
         &dir,
-        &args.paths,
+        &paths,
         retriever.as_ref(),
         &options,
         listening.stop(),
@@ -108,6 +114,13 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     } else {
         Outcome::Done
     })
+}
+
+/// Where fetched documents of an index are kept: they belong to it, and a cache may be cleared.
+fn beside(index: &std::path::Path) -> PathBuf {
+    let mut name = index.file_name().unwrap_or_default().to_owned();
+    name.push("-uploads");
+    index.with_file_name(name)
 }
 
 fn show(screen: &Screen, event: &IndexEvent) -> Result<()> {

@@ -10,9 +10,11 @@ pub(crate) mod embed;
 pub(crate) mod generate;
 pub(crate) mod index;
 pub(crate) mod list;
+pub(crate) mod mcp;
 pub(crate) mod models;
 pub(crate) mod remove;
 pub(crate) mod search;
+pub(crate) mod serve;
 pub(crate) mod stats;
 pub(crate) mod verify;
 
@@ -43,6 +45,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<Outcome> {
         Command::Search(args) => search::run(context, &args),
         Command::Ask(args) => ask::run(context, &args),
         Command::Chat(args) => chat::run(context, &args),
+        Command::Serve(args) => serve::run(context, &args),
+        Command::Mcp(args) => mcp::run(context, &args),
         Command::List(args) => list::run(context, &args),
         Command::Remove(args) => remove::run(context, &args),
         Command::Stats(args) => stats::run(context, &args),

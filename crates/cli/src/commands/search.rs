@@ -28,11 +28,11 @@ const SAVED_LONGEST_EDGE: u32 = 2048;
 const MAX_QUERIES_BYTES: u64 = 64 << 20;
 
 #[cfg(target_os = "macos")]
-const VIEWER: &str = "open";
+pub(super) const VIEWER: &str = "open";
 #[cfg(target_os = "windows")]
-const VIEWER: &str = "explorer";
+pub(super) const VIEWER: &str = "explorer";
 #[cfg(not(any(target_os = "macos", target_os = "windows")))]
-const VIEWER: &str = "xdg-open";
+pub(super) const VIEWER: &str = "xdg-open";
 
 /// Arguments of `search`.
 #[derive(Debug, clap::Args)]

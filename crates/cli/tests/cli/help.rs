@@ -2,11 +2,13 @@
 
 use crate::support::{Home, snapshot};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "index",
     "search",
     "ask",
     "chat",
+    "serve",
+    "mcp",
     "list",
     "remove",
     "stats",
@@ -88,7 +90,7 @@ fn an_unknown_command_is_bad_input() {
     ----- err -----
     error: unrecognized subcommand 'serach'
 
-      tip: some similar subcommands exist: 'bench', 'search'
+      tip: some similar subcommands exist: 'bench', 'serve', 'search'
 
     Usage: colibri [OPTIONS] <COMMAND>
 

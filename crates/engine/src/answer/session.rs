@@ -86,6 +86,13 @@ impl<'a> Answering<'a> {
         }
     }
 
+    /// Goes on with a conversation that was held elsewhere: questions and their answers, the oldest first.
+    #[must_use]
+    pub fn with_history(mut self, history: Vec<(String, String)>) -> Self {
+        self.history = history;
+        self
+    }
+
     /// Answers one question; `on_event` sees everything as it happens, `stop` ends the work.
     ///
     /// # Errors

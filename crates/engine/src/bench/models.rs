@@ -184,6 +184,8 @@ fn answer(generator: &LoadedGenerator, max_new_tokens: usize) -> Result<Answer> 
         images: &images,
         options: &options,
     };
+    // Every answer reads its whole prompt.
+    generator.model.forget();
     let started = Instant::now();
     let (mut looked, mut tiles) = (0.0, 0);
     let mut on_step = |step: Step<'_>| {

@@ -106,10 +106,10 @@ pub fn pipeline(scratch: &Path, models: &Models, options: PipelineOptions) -> Re
     let second = ask(QUESTIONS[1], 1)?;
     let tiles_indexed = looked_at() - before;
     let again = ask(QUESTIONS[2], 1)?;
-    let started = Instant::now();
+    // The same question twice more: all of the prompt is known, so that what is longer is what is written.
     let new_tokens = options.new_tokens.max(2);
-    ask(QUESTIONS[0], new_tokens)?;
-    let last = started.elapsed().as_secs_f64();
+    let known = ask(QUESTIONS[2], 1)?;
+    let written = ask(QUESTIONS[2], new_tokens)? - known;
     let weight_bytes = retriever
         .as_ref()
         .map_or(0, |model| model.model.num_bytes())
@@ -125,7 +125,7 @@ pub fn pipeline(scratch: &Path, models: &Models, options: PipelineOptions) -> Re
         seconds_to_first_token_indexed: Some(second),
         seconds_to_first_token_again: Some(again),
         tiles_indexed: Some(tiles_indexed),
-        tokens_per_second: Some((new_tokens - 1) as f64 / (last - again).max(1e-9)),
+        tokens_per_second: (written > 0.0).then(|| (new_tokens - 1) as f64 / written),
         weight_bytes: Some(weight_bytes),
         peak_memory_bytes: memory::peak_bytes(),
         ..Figures::default()

@@ -218,6 +218,14 @@ enum Slot<T> {
 }
 
 impl<T: Clone> Slot<T> {
+    /// The model, if it is loaded.
+    fn loaded(slot: &Mutex<Self>) -> Option<T> {
+        match &*slot.try_lock().ok()? {
+            Self::Loaded(loaded) => Some(loaded.clone()),
+            Self::Unknown | Self::Absent => None,
+        }
+    }
+
     /// The model, if there is one; looked for where that is not known.
     fn get_or(slot: &Mutex<Self>, find: impl FnOnce() -> Result<Self>) -> Result<Option<T>> {
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -476,6 +484,11 @@ impl Models {
             return builtin::locate(&self.config.builtin_dir);
         }
         resolve::locate_default(&self.hub, name, example, on_event)
+    }
+
+    /// The models that are in memory now, without waiting for one that is being loaded.
+    pub fn loaded(&self) -> (Option<LoadedRetriever>, Option<LoadedGenerator>) {
+        (Slot::loaded(&self.retriever), Slot::loaded(&self.generator))
     }
 
     /// Gives the memory of the loaded models back.

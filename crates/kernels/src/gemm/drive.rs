@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use crate::gemm::operand::{Operand, widen, with_operands};
+use crate::gemm::operand::{Form, Operand, widen, with_operands};
 use crate::gemm::{PackedMatrix, Precision, Product, int4};
 use crate::memory::with_scratch;
 use crate::micro::{Finish, Tile};
@@ -23,6 +23,8 @@ const BLOCK_WORDS: usize = 1024;
 /// The same for two or three tiles of rows: 16 KiB, so that all but the first find the panel in the first level
 /// of cache, beside the block fetched ahead.
 const SHORT_BLOCK_WORDS: usize = 64;
+/// How far ahead weights are fetched that are read once, by a single tile: 16 KiB.
+const AHEAD_WORDS: usize = 4096;
 /// Rows in a block, about.
 const BLOCK_ROWS: usize = 144;
 /// Rows up to which four-bit weights are unpacked in registers; from there on the registers do not hold the sums.
@@ -63,9 +65,12 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
         })
         .collect();
 
-    let precisions: Vec<_> = tasks
+    let forms: Vec<_> = tasks
         .iter()
-        .map(|task| task.weights.precision().of_operand())
+        .map(|task| Form {
+            precision: task.weights.precision().of_operand(),
+            factors: task.weights.factors(),
+        })
         .collect();
     let nanos: u64 = tasks
         .iter()
@@ -86,7 +91,7 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
     if row_blocks.len() >= wanted {
         parallel::for_each(row_blocks.len(), nanos, |job| {
             let rows = row_blocks[job].clone();
-            with_operands(kernels, x.slice(rows.clone()), &precisions, 0, |operands| {
+            with_operands(kernels, x.slice(rows.clone()), &forms, 0, |operands| {
                 for (task, operand) in tasks.iter().zip(operands) {
                     let panels = 0..task.weights.num_panels(kernels);
                     multiply(kernels, task, *operand, rows.clone(), panels);
@@ -111,7 +116,7 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
         }
     }
     let narrow_nanos = (num_rows * x.num_cols()) as u64 / 6;
-    with_operands(kernels, x, &precisions, narrow_nanos, |operands| {
+    with_operands(kernels, x, &forms, narrow_nanos, |operands| {
         let operands: Vec<_> = operands
             .iter()
             .map(|operand| (SharedMut::new(operand.words.cast_mut()), operand))
@@ -284,6 +289,8 @@ fn multiply(
                             // wait while the tiles after the first run from the cache.
                             ahead: if is_short && tile_rows.end == rows.len() {
                                 range.len() * width
+                            } else if num_tiles == 1 {
+                                AHEAD_WORDS
                             } else {
                                 0
                             },

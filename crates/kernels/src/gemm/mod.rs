@@ -5,6 +5,7 @@
 //! int8) and run over the shared dimension from the first value to the last in one chain, whatever the
 //! number of rows: a row of a batch is bit-identical to the same row alone.
 
+mod columns;
 mod drive;
 pub(crate) mod int4;
 mod operand;
@@ -26,7 +27,8 @@ pub enum Precision {
     /// normal number may count as zero.
     Bf16,
     /// 8-bit integers: weights symmetric per output feature, activations symmetric per row; exact `i32`
-    /// sums, scaled in `f32`. A row of activations that holds an infinity or NaN gives NaN.
+    /// sums, scaled in `f32`. Input features whose weights are much smaller than the others' are brought to their size
+    /// by powers of two, on both sides. A row of activations that holds an infinity or NaN gives NaN.
     Int8,
     /// 4-bit codes with a multiplier for every 32 values and a scale for every output feature, 4.25 bits a value,
     /// that stand for 8-bit integers; multiplied as those are.

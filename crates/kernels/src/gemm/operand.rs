@@ -21,16 +21,23 @@ pub(super) struct Operand<'a> {
     pub(super) scales: &'a [f32],
 }
 
-/// Narrows `x` to every precision of `precisions` and hands over one operand for each of them. `nanos` is the time
+/// What a product wants its left operand to be.
+#[derive(Clone, Copy)]
+pub(super) struct Form<'a> {
+    pub(super) precision: Precision,
+    /// int8: what each column is multiplied by first.
+    pub(super) factors: Option<&'a [f32]>,
+}
+
+/// Narrows `x` to every form of `forms` and hands over one operand for each of them. `nanos` is the time
 /// this takes if it is to be spread over the threads, zero inside a job.
 pub(super) fn with_operands<R>(
     kernels: &Kernels,
     x: Rows<'_>,
-    precisions: &[Precision],
+    forms: &[Form<'_>],
     nanos: u64,
     work: impl FnOnce(&[Operand<'_>]) -> R,
 ) -> R {
-    let wants = |precision| precisions.contains(&precision);
     // With a single tile of rows there is nothing to gain from widening the panels.
     let is_wide = !kernels.fast_bf16 && x.num_rows() > kernels.tile_rows;
     let stride_of = |precision: Precision| {
@@ -47,25 +54,30 @@ pub(super) fn with_operands<R>(
             stride
         }
     };
-    let size_of = |precision| {
-        if wants(precision) {
-            x.num_rows() * stride_of(precision)
-        } else {
-            0
+    let has_brains = forms.iter().any(|form| form.precision == Precision::Bf16);
+    // Bytes without factors are narrowed once for all that want them.
+    let mut bytes_of: Vec<Option<&[f32]>> = Vec::new();
+    for form in forms
+        .iter()
+        .filter(|form| form.precision == Precision::Int8)
+    {
+        if form.factors.is_some() || !bytes_of.contains(&None) {
+            bytes_of.push(form.factors);
         }
-    };
-    let scales = if wants(Precision::Int8) {
-        x.num_rows()
+    }
+    let brain_words = if has_brains {
+        x.num_rows() * stride_of(Precision::Bf16)
     } else {
         0
     };
+    let byte_words = x.num_rows() * stride_of(Precision::Int8);
     with_scratch(
-        size_of(Precision::Bf16) + size_of(Precision::Int8) + scales,
+        brain_words + bytes_of.len() * (byte_words + x.num_rows()),
         |scratch| {
-            let (brains, scratch) = scratch.split_at_mut(size_of(Precision::Bf16));
-            let (bytes, scales) = scratch.split_at_mut(size_of(Precision::Int8));
+            let (brains, scratch) = scratch.split_at_mut(brain_words);
+            let (bytes, scales) = scratch.split_at_mut(bytes_of.len() * byte_words);
             let scales: &mut [f32] = bytemuck::cast_slice_mut(scales);
-            if !brains.is_empty() {
+            if has_brains {
                 to_brains(
                     kernels,
                     x,
@@ -75,12 +87,18 @@ pub(super) fn with_operands<R>(
                     nanos,
                 );
             }
-            if !bytes.is_empty() {
-                to_bytes(kernels, x, bytes, stride_of(Precision::Int8), scales, nanos);
+            let stride = stride_of(Precision::Int8);
+            for (index, factors) in bytes_of.iter().enumerate() {
+                let bytes = &mut bytes[index * byte_words..(index + 1) * byte_words];
+                let scales = &mut scales[index * x.num_rows()..(index + 1) * x.num_rows()];
+                to_bytes(kernels, x, *factors, bytes, stride, scales, nanos);
             }
-            let operands: Vec<_> = precisions
+            let (bytes, scales) = (&*bytes, &*scales);
+            let mut with_factors = bytes_of.iter().enumerate().filter(|of| of.1.is_some());
+            let plain = bytes_of.iter().position(Option::is_none);
+            let operands: Vec<_> = forms
                 .iter()
-                .map(|precision| match precision {
+                .map(|form| match form.precision {
                     Precision::F32 => Operand {
                         words: x.as_ptr().cast(),
                         stride: x.stride(),
@@ -93,12 +111,20 @@ pub(super) fn with_operands<R>(
                         is_wide,
                         scales: &[],
                     },
-                    Precision::Int8 | Precision::Int4 => Operand {
-                        words: bytes.as_ptr(),
-                        stride: stride_of(Precision::Int8),
-                        is_wide: false,
-                        scales,
-                    },
+                    Precision::Int8 | Precision::Int4 => {
+                        let index = if form.factors.is_some() {
+                            with_factors.next().map(|of| of.0)
+                        } else {
+                            plain
+                        };
+                        let index = index.unwrap_or_default();
+                        Operand {
+                            words: bytes[index * byte_words..].as_ptr(),
+                            stride,
+                            is_wide: false,
+                            scales: &scales[index * x.num_rows()..(index + 1) * x.num_rows()],
+                        }
+                    }
                 })
                 .collect();
             work(&operands)
@@ -131,10 +157,11 @@ fn to_brains(
     });
 }
 
-/// Rounds every row of `x` to bytes, with a scale for each.
+/// Rounds every row of `x`, times `factors`, to bytes, with a scale for each.
 fn to_bytes(
     kernels: &Kernels,
     x: Rows<'_>,
+    factors: Option<&[f32]>,
     out: &mut [u32],
     stride: usize,
     scales: &mut [f32],
@@ -145,7 +172,17 @@ fn to_bytes(
     let out = RowsMut::strided(bytemuck::cast_slice_mut(out), x.num_rows(), words, stride);
     parallel::for_each_row(out, nanos, |row, out| {
         let out = bytemuck::cast_slice_mut(out);
-        let scale = (kernels.narrow_bytes)(x.row(row), kernels.byte_offset, out);
+        let mut narrow = |row: &[f32]| (kernels.narrow_bytes)(row, kernels.byte_offset, out);
+        let scale = match factors {
+            None => narrow(x.row(row)),
+            Some(factors) => with_scratch(x.num_cols(), |scaled| {
+                let scaled: &mut [f32] = bytemuck::cast_slice_mut(scaled);
+                for ((scaled, value), factor) in scaled.iter_mut().zip(x.row(row)).zip(factors) {
+                    *scaled = value * factor;
+                }
+                narrow(scaled)
+            }),
+        };
         // SAFETY: there is a scale for every row, and every row is one job's.
         unsafe { *scales.get().add(row) = scale };
     });

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use crate::gemm::{Precision, int4};
+use crate::gemm::{Precision, columns, int4};
 use crate::isa::Isa;
 use crate::memory::Buffer;
 use crate::pack::Panel;
@@ -30,11 +30,13 @@ pub struct PackedMatrix {
     scales: Vec<f32>,
     /// Integers: what the offset of the activations adds to every output feature, padded to whole vectors.
     compensation: Vec<u32>,
+    /// Integers: what activations of each input feature are multiplied by; see [`columns`].
+    factors: Option<Box<[f32]>>,
 }
 
 impl PackedMatrix {
     /// Packs weights that arrive in pieces: `fill` is asked for consecutive ranges of output rows, from the
-    /// first to the last, each range once, and writes them row-major (`range.len() × in_features`). The
+    /// first to the last, each range once (for integers after a few dozen rows to see their sizes), and writes them row-major (`range.len() × in_features`). The
     /// buffer is a few hundred kilobytes (never less than one panel of rows), so that loading never holds two
     /// copies.
     ///
@@ -74,8 +76,10 @@ impl PackedMatrix {
             panels: Buffer::zeroed(padded * precision.steps(in_features)),
             scales: Vec::new(),
             compensation: Vec::new(),
+            factors: None,
         };
         if precision.is_integer() {
+            packed.factors = columns::factors(out_features, in_features, &mut fill)?;
             packed.scales = vec![0.0; padded];
             packed.compensation = vec![0; padded];
         }
@@ -99,6 +103,13 @@ impl PackedMatrix {
             let range = first..(first + rows_at_once).min(out_features);
             let rows = &mut rows[..range.len() * in_features];
             fill(range.clone(), rows)?;
+            if let Some(factors) = &packed.factors {
+                for row in rows.chunks_exact_mut(in_features) {
+                    for (value, factor) in row.iter_mut().zip(factors) {
+                        *value /= factor;
+                    }
+                }
+            }
             if precision == Precision::Int4 {
                 let block = int4::Block {
                     first,
@@ -241,6 +252,7 @@ impl PackedMatrix {
         size_of_val(self.panels.words())
             + size_of_val(self.scales.as_slice())
             + size_of_val(self.compensation.as_slice())
+            + self.factors.as_deref().map_or(0, size_of_val)
     }
 
     /// Writes the weights of output feature `row`, widened to `f32`: an embedding looked up in a table that
@@ -259,6 +271,16 @@ impl PackedMatrix {
             self.in_features,
             "a row of another length is a bug"
         );
+        self.unpack_packed(row, out);
+        if let Some(factors) = &self.factors {
+            for (value, factor) in out.iter_mut().zip(factors) {
+                *value *= factor;
+            }
+        }
+    }
+
+    /// Row `row` as it was packed.
+    fn unpack_packed(&self, row: usize, out: &mut [f32]) {
         let kernels = Kernels::of(self.isa);
         let panel = row / kernels.panel_width;
         let width = self.panel_width(kernels, panel);
@@ -317,6 +339,11 @@ impl PackedMatrix {
         let steps = self.precision.steps(self.in_features);
         let start = panel * kernels.panel_width * steps;
         &self.panels.words()[start..][..self.panel_width(kernels, panel) * steps]
+    }
+
+    /// What activations of each input feature are multiplied by, where any are.
+    pub(super) fn factors(&self) -> Option<&[f32]> {
+        self.factors.as_deref()
     }
 
     /// Scales and compensation from output feature `first` on; empty unless integers.

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use colibri_nn::{Linear, Weights};
 use image::RgbImage;
 
-use super::{PageEmbedding, Retriever, RetrieverSettings, Rows};
+use super::{PageEmbedding, QueryToken, Retriever, RetrieverSettings, Rows};
 use crate::{
     Error, NoTrace, Result, Trace, VisualTokens,
     processor::{ColIdefics3Processor, ProcessorFiles, TileGrid, TileOptions},
@@ -193,6 +193,18 @@ impl Retriever for ColIdefics3 {
 
     fn embed_query(&self, query: &str) -> Result<Rows> {
         self.embed_query_traced(query, &mut NoTrace)
+    }
+
+    fn query_tokens(&self, query: &str) -> Result<Vec<QueryToken>> {
+        let tokenizer = self.processor.tokenizer();
+        let ids = self.processor.query_ids(query)?;
+        let token = |id: &u32| {
+            Ok(QueryToken {
+                text: tokenizer.decode(&[*id], false)?,
+                special: tokenizer.is_special(*id),
+            })
+        };
+        ids.iter().map(token).collect()
     }
 
     fn num_bytes(&self) -> usize {

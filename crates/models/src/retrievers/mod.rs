@@ -49,6 +49,15 @@ pub struct RetrieverSettings {
     pub longest_edge: u32,
 }
 
+/// A token of a query.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct QueryToken {
+    /// Its text; a token that is only a part of a character is shown as U+FFFD.
+    pub text: String,
+    /// Whether it is a marker of the prompt and not what a person typed.
+    pub special: bool,
+}
+
 /// Turns pages and queries into rows whose MaxSim ranks pages.
 pub trait Retriever: Send + Sync {
     /// What the rows depend on.
@@ -87,6 +96,15 @@ pub trait Retriever: Send + Sync {
     /// # Errors
     /// When a layer fails or the query is longer than the model.
     fn embed_query(&self, query: &str) -> Result<Rows>;
+
+    /// The tokens of a query as text, one for each row of [`Retriever::embed_query`], markers included;
+    /// none where the retriever cannot tell.
+    ///
+    /// # Errors
+    /// As there.
+    fn query_tokens(&self, _query: &str) -> Result<Vec<QueryToken>> {
+        Ok(Vec::new())
+    }
 
     /// Bytes the weights occupy.
     fn num_bytes(&self) -> usize;

@@ -1,10 +1,7 @@
 //! `colibri models info`: what a checkpoint is, or what two have in common, without loading them and without the
 //! network.
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use colibri_engine::{
     checkpoints::{ABOUT_BUILTIN, BUILTIN, DEFAULT_RETRIEVER, Part},
@@ -12,7 +9,6 @@ use colibri_engine::{
     registry::{self, Checkpoint, Kind},
     vlm::idefics3::Config,
 };
-use safetensors::tensor::Metadata;
 use serde_json::json;
 
 use crate::{
@@ -21,9 +17,6 @@ use crate::{
     error::{Error, Result},
     text,
 };
-
-/// The longest header of a safetensors file, as its own library has it.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// Arguments of `models info`.
 #[derive(Debug, clap::Args)]
@@ -75,7 +68,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             find(&hub, base).ok()
         }
     });
-    let (parameters, bytes) = weights(&folder)?;
+    let (parameters, bytes) =
+        registry::weight_size(&folder).map_err(colibri_engine::Error::from)?;
     let config_folder = base_folder.as_ref().unwrap_or(&folder);
     let config = if config_folder.join("config.json").is_file() {
         Some(Config::load(config_folder).map_err(colibri_engine::Error::from)?)
@@ -227,61 +221,6 @@ fn find(hub: &Hub, name: &str) -> Result<PathBuf> {
         name: name.to_owned(),
         cache,
     })
-}
-
-/// Parameters and bytes of the weight files of a folder, from their headers.
-fn weights(folder: &Path) -> Result<(u64, u64)> {
-    let doing = "look through the folder";
-    let (mut parameters, mut bytes) = (0_u64, 0_u64);
-    for entry in fs_err::read_dir(folder).map_err(Error::file(doing))? {
-        let path = entry.map_err(Error::file(doing))?.path();
-        if path.extension().is_some_and(|end| end == "safetensors") && path.is_file() {
-            let (of_file, length) = weight_file(&path)?;
-            parameters = parameters.saturating_add(of_file);
-            bytes = bytes.saturating_add(length);
-        }
-    }
-    Ok((parameters, bytes))
-}
-
-fn weight_file(path: &Path) -> Result<(u64, u64)> {
-    let doing = "read the weights";
-    let mut file = fs_err::File::open(path).map_err(Error::file(doing))?;
-    let length = file.metadata().map_err(Error::file(doing))?.len();
-    let mut head = Vec::new();
-    file.by_ref()
-        .take(8)
-        .read_to_end(&mut head)
-        .map_err(Error::file(doing))?;
-    let fault = |reason: String| Error::WeightHeader {
-        path: path.to_owned(),
-        reason,
-    };
-    let size: [u8; 8] = head
-        .as_slice()
-        .try_into()
-        .map_err(|_| fault("it is too short".to_owned()))?;
-    let header = u64::from_le_bytes(size);
-    if header > MAX_HEADER_BYTES || header > length - 8 {
-        return Err(fault(format!(
-            "it claims a header of {header} bytes in a file of {length}"
-        )));
-    }
-    head.clear();
-    file.take(header)
-        .read_to_end(&mut head)
-        .map_err(Error::file(doing))?;
-    let metadata: Metadata =
-        serde_json::from_slice(&head).map_err(|error| fault(error.to_string()))?;
-    let parameters = metadata.tensors().values().fold(0_u64, |sum, tensor| {
-        sum.saturating_add(
-            tensor
-                .shape
-                .iter()
-                .fold(1_u64, |product, &side| product.saturating_mul(side as u64)),
-        )
-    });
-    Ok((parameters, length))
 }
 
 /// 1234567 as `1 234 567`.

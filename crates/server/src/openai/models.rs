@@ -1,0 +1,65 @@
+//! `GET /v1/models`
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use colibri_engine::checkpoints::{Choice, DEFAULT_GENERATOR, DEFAULT_RETRIEVER};
+use serde_json::{Value, json};
+
+use super::CORPUS;
+use crate::{App, Error, Result};
+
+fn named(choice: &Choice, default: &str) -> Option<String> {
+    match choice {
+        Choice::Auto => Some(default.to_owned()),
+        Choice::None => None,
+        Choice::Named(name) => Some(name.clone()),
+        Choice::Found(located) => Some(located.name.clone()),
+    }
+}
+
+/// The name of the generator: of the one that is loaded, else of the one that would be.
+pub(super) fn generator(app: &App) -> Option<String> {
+    let (_, loaded) = app.models.loaded();
+    let loaded = loaded.map(|loaded| loaded.located.name);
+    loaded.or_else(|| named(&app.config().models.generator, DEFAULT_GENERATOR))
+}
+
+/// The name of the retriever, in the same way.
+pub(super) fn retriever(app: &App) -> Option<String> {
+    let (loaded, _) = app.models.loaded();
+    let loaded = loaded.map(|loaded| loaded.located.name);
+    loaded.or_else(|| named(&app.config().models.retriever, DEFAULT_RETRIEVER))
+}
+
+/// Whether a caller means the generator: by its whole name, by its hub name, or by the last part of it.
+pub(super) fn is_generator(app: &App, asked: &str) -> bool {
+    let chosen = named(&app.config().models.generator, DEFAULT_GENERATOR);
+    let names = [generator(app), chosen];
+    let is = |name: &String| name == asked || name.rsplit('/').next() == Some(asked);
+    names.iter().flatten().any(is)
+}
+
+fn all(app: &App) -> Vec<Value> {
+    let model =
+        |name: String| json!({"id": name, "object": "model", "created": 0, "owned_by": "colibri"});
+    let names = [Some(CORPUS.to_owned()), generator(app), retriever(app)];
+    names.into_iter().flatten().map(model).collect()
+}
+
+/// `GET /v1/models`
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(json!({"object": "list", "data": all(&app)}))
+}
+
+/// `GET /v1/models/{name}`
+pub(crate) async fn one(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>> {
+    let found = all(&app).into_iter().find(|model| model["id"] == name);
+    found.map(Json).ok_or_else(|| Error::no("such model"))
+}

@@ -1,0 +1,18 @@
+//! The server as its callers see it: over a socket of the loopback, in this process.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::wildcard_enum_match_arm,
+    reason = "small pieces of text and JSON, where the shortest way reads best"
+)]
+
+mod asking;
+mod attacks;
+mod contract;
+mod documents;
+mod openai;
+mod support;
+mod tools;
