@@ -15,6 +15,8 @@ import torch  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
 import cases  # noqa: E402
+import colpali  # noqa: E402
+import idefics2  # noqa: E402
 import images  # noqa: E402
 import inputs  # noqa: E402
 import pixels  # noqa: E402
@@ -37,10 +39,22 @@ def networks() -> None:
         spec = next(spec for spec in SPECS if spec.name == retrieval.base)
         seed = seeds[spec.seed_of] if spec.seed_of else retrieval.seed
         cases.make_retriever(retrieval, seed, pictures)
+    colpali.make(pictures)
+    idefics2.make(pictures)
 
 
-MAX_BYTES = 4_500_000
-JOBS = {"networks": networks, "pixels": pixels.make, "inputs": inputs.make, "strings": strings.make, "real": real.make}
+def only_colpali() -> None:
+    colpali.make(images.write_images())
+
+
+def only_idefics2() -> None:
+    idefics2.make(images.write_images())
+
+
+MAX_BYTES = 7_000_000
+JOBS = {
+    "networks": networks, "colpali": only_colpali, "idefics2": only_idefics2, "pixels": pixels.make, "inputs": inputs.make, "strings": strings.make, "real": real.make,
+}  # fmt: skip
 JOBS["videos"] = videos.make
 
 

@@ -5,6 +5,8 @@ text.block.{i}, text.norm, then logits (generator) or rows (retriever). The lead
 matrix of rows; of a long one every `row_step`-th row is kept.
 """
 
+from dataclasses import dataclass
+
 import torch
 from colpali_engine.models import ColIdefics3
 from peft import PeftModel
@@ -70,11 +72,30 @@ def check_report(report: dict) -> None:
         assert not found, f"loading the checkpoint left {key}: {found}"
 
 
-def inner(model):
-    """The Idefics3Model inside a generator, a retriever, or an adapted retriever."""
-    while not hasattr(model, "text_model"):
-        model = model.model
-    return model
+@dataclass(frozen=True)
+class Parts:
+    """The modules whose outputs are stages."""
+
+    vision: torch.nn.Module
+    connector: torch.nn.Module
+    text: torch.nn.Module
+    # Further stages between the tower and the text.
+    between: dict[str, torch.nn.Module]
+
+
+def parts(model) -> Parts:
+    """Finds them inside a generator, a retriever, or an adapted retriever."""
+    while True:
+        if hasattr(model, "text_model"):
+            between = {}
+            resampler = getattr(model.connector, "perceiver_resampler", None)
+            if resampler is not None:
+                between["modality_projection"] = model.connector.modality_projection
+                between.update({f"perceiver.layer.{i}": layer for i, layer in enumerate(resampler.layers)})
+            return Parts(model.vision_model, model.connector, model.text_model, between)
+        if hasattr(model, "vision_tower") and hasattr(model, "language_model"):
+            return Parts(model.vision_tower, model.multi_modal_projector, model.language_model, {})
+        model = model.vlm if hasattr(model, "vlm") else model.model
 
 
 def first(value):
@@ -83,7 +104,7 @@ def first(value):
 
 def run(model, inputs: dict) -> dict[str, torch.Tensor]:
     """One forward pass; returns every stage as (rows, width) in the precision of the model."""
-    core = inner(model)
+    found = parts(model)
     kept: dict[str, torch.Tensor] = {}
     handles = []
 
@@ -94,26 +115,30 @@ def run(model, inputs: dict) -> dict[str, torch.Tensor]:
         return hook
 
     if "pixel_values" in inputs:
-        vision = core.vision_model
+        vision = found.vision
         handles.append(vision.embeddings.register_forward_hook(keep("patch_embeddings")))
         for index, layer in enumerate(vision.encoder.layers):
             handles.append(layer.register_forward_hook(keep(f"vision.block.{index}")))
         handles.append(vision.post_layernorm.register_forward_hook(keep("vision.post_layernorm")))
-        handles.append(core.connector.register_forward_hook(keep("connector")))
+        for name, module in found.between.items():
+            handles.append(module.register_forward_hook(keep(name)))
+        handles.append(found.connector.register_forward_hook(keep("connector")))
 
     def merged(_module, _args, kwargs):
         kept["merged"] = kwargs["inputs_embeds"].detach()
 
-    handles.append(core.text_model.register_forward_pre_hook(merged, with_kwargs=True))
-    for index, layer in enumerate(core.text_model.layers):
+    handles.append(found.text.register_forward_pre_hook(merged, with_kwargs=True))
+    for index, layer in enumerate(found.text.layers):
         handles.append(layer.register_forward_hook(keep(f"text.block.{index}")))
-    handles.append(core.text_model.norm.register_forward_hook(keep("text.norm")))
+    handles.append(found.text.norm.register_forward_hook(keep("text.norm")))
     with torch.no_grad():
         output = model(**inputs, use_cache=False) if "use_cache" not in inputs else model(**inputs)
     for handle in handles:
         handle.remove()
     if isinstance(output, torch.Tensor):
         kept["rows"] = output
+    elif hasattr(output, "embeddings"):
+        kept["rows"] = output.embeddings
     else:
         kept["logits"] = output.logits[:, -1:]
     return {name: value.reshape(-1, value.shape[-1]) for name, value in kept.items()}

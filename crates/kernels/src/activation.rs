@@ -60,6 +60,26 @@ pub fn silu_mul_with(isa: Isa, gate: RowsMut<'_>, up: Rows<'_>) {
     });
 }
 
+/// `gate = gelu_tanh(gate) · up`, row by row.
+///
+/// # Panics
+/// If the two matrices differ in shape.
+pub fn gelu_tanh_mul(gate: RowsMut<'_>, up: Rows<'_>) {
+    assert_eq!(
+        (gate.num_rows(), gate.num_cols()),
+        (up.num_rows(), up.num_cols()),
+        "a gate and an up projection of different shapes is a bug"
+    );
+    let kernels = Kernels::of(Isa::detect());
+    let nanos = (gate.num_rows() * gate.num_cols()) as u64 / 5;
+    parallel::for_each_row(gate, nanos, |row, values| {
+        (kernels.gelu_tanh)(values);
+        for (value, up) in values.iter_mut().zip(up.row(row)) {
+            *value *= up;
+        }
+    });
+}
+
 fn in_blocks(x: &mut [f32], kernel: fn(&mut [f32])) {
     let (len, nanos) = (x.len(), x.len() as u64 / 5);
     let (whole, rest) = x.split_at_mut(len / BLOCK * BLOCK);
@@ -87,6 +107,15 @@ mod tests {
             RowsMut::new(&mut silu, 1, x.len()),
             Rows::new(&up, 1, x.len()),
         );
+        let twos = vec![2.0; x.len()];
+        let mut gated = x.clone();
+        gelu_tanh_mul(
+            RowsMut::new(&mut gated, 1, x.len()),
+            Rows::new(&twos, 1, x.len()),
+        );
+        for (gelu, gated) in gelu.iter().zip(&gated) {
+            assert_eq!(2.0 * gelu, *gated);
+        }
         for (index, &value) in x.iter().enumerate() {
             assert!(
                 (gelu[index] - scalar::gelu_tanh(value)).abs() <= 2e-6 * value.abs().max(1.0),

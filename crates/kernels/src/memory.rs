@@ -35,7 +35,7 @@ impl Buffer {
     /// Makes room for `words` words in all.
     pub(crate) fn reserve(&mut self, words: usize) {
         self.lines
-            .reserve(words.div_ceil(LINE).saturating_sub(self.lines.len()));
+            .reserve_exact(words.div_ceil(LINE).saturating_sub(self.lines.len()));
     }
 
     /// Changes the length to `words`, rounded up to whole lines; new words are zero.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use colibri_nn::{
-    Placement, Weights,
+    Placement, Precision, Weights,
     weights::{Adapter, AdapterConfig, TensorPool, WeightStore},
 };
 
@@ -14,8 +14,8 @@ use crate::{
     Error, Result,
     generators::{Generator, Idefics3Generator},
     processor::{PromptVersion, TileOptions},
-    retrievers::{ColIdefics3, Retriever},
-    vlm::idefics3,
+    retrievers::{ColIdefics3, ColPali, Retriever},
+    vlm::{idefics3, paligemma},
 };
 
 /// The files of one model: a folder, and for an adapter the folder of the checkpoint it adapts.
@@ -76,8 +76,7 @@ const PREFIX_BYTES: usize = 1 << 30;
 /// Rank of a made-up adapter, that of the published ones.
 const MADE_UP_RANK: usize = 32;
 /// The modules it adapts, those of the published ones.
-const MADE_UP_TARGETS: &str =
-    r".*text_model.*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj)";
+const MADE_UP_TARGETS: &str = r".*(text_model|language_model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj)|custom_text_proj";
 
 impl LoadOptions {
     /// Defaults for a placement.
@@ -112,13 +111,63 @@ pub fn inspect(folder: &Path) -> Result<Kind> {
             revision: config.revision,
         });
     }
-    load_config(folder)?;
-    let store = WeightStore::open_folder(folder)?;
-    Ok(if store.contains("linear.weight") {
-        Kind::Retriever
-    } else {
-        Kind::Generator
-    })
+    let weights = Weights::new(
+        Arc::new(WeightStore::open_folder(folder)?),
+        Placement::cpu(Precision::F32),
+    );
+    match Architecture::load(folder)? {
+        Architecture::Idefics(_) if !weights.contains("linear.weight") => Ok(Kind::Generator),
+        Architecture::Idefics(_) => Ok(Kind::Retriever),
+        Architecture::PaliGemma(_) if ColPali::is_in(&weights) => Ok(Kind::Retriever),
+        Architecture::PaliGemma(_) => Err(Error::Kind {
+            path: folder.to_owned(),
+            expected: "a retriever (ColPali has `custom_text_proj.weight`)",
+            found: "PaliGemma alone".to_owned(),
+        }),
+    }
+}
+
+/// What `config.json` describes.
+enum Architecture {
+    Idefics(Box<idefics3::Config>),
+    PaliGemma(Box<paligemma::Config>),
+}
+
+impl Architecture {
+    fn load(folder: &Path) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            #[serde(default)]
+            model_type: Option<String>,
+        }
+        let path = folder.join("config.json");
+        let bytes = fs_err::read(&path).map_err(|source| Error::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let named: Named = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+            path: path.clone(),
+            source,
+        })?;
+        match named.model_type.as_deref() {
+            Some("idefics3" | "smolvlm" | "idefics2") => {
+                Ok(Self::Idefics(Box::new(idefics3::Config::load(folder)?)))
+            }
+            Some("paligemma" | "colpali") => {
+                Ok(Self::PaliGemma(Box::new(paligemma::Config::load(folder)?)))
+            }
+            other => Err(Error::Config {
+                path,
+                reason: format!(
+                    "`model_type` {} is not implemented (idefics2, idefics3, smolvlm, paligemma and colpali are)",
+                    other.map_or_else(
+                        || "is missing, which".to_owned(),
+                        |name| format!("`{name}`")
+                    )
+                ),
+            }),
+        }
+    }
 }
 
 /// Parameters and bytes of all weight files of a folder, from their headers.
@@ -139,23 +188,6 @@ pub fn weight_size(folder: &Path) -> Result<(u64, u64)> {
         }
     }
     Ok((parameters, bytes))
-}
-
-fn load_config(folder: &Path) -> Result<idefics3::Config> {
-    let config = idefics3::Config::load(folder)?;
-    match config.model_type.as_deref() {
-        Some("idefics3" | "smolvlm") => Ok(config),
-        other => Err(Error::Config {
-            path: folder.join("config.json"),
-            reason: format!(
-                "`model_type` {} is not implemented (idefics3 and smolvlm are)",
-                other.map_or_else(
-                    || "is missing, which".to_owned(),
-                    |name| format!("`{name}`")
-                )
-            ),
-        }),
-    }
 }
 
 fn weights(checkpoint: &Checkpoint, options: &LoadOptions, adapted: bool) -> Result<Weights> {
@@ -195,18 +227,27 @@ pub fn load_retriever(
     options: &LoadOptions,
 ) -> Result<Box<dyn Retriever>> {
     let base = checkpoint.base_folder();
-    let config = load_config(base)?;
+    let architecture = Architecture::load(base)?;
     let weights = weights(checkpoint, options, true)?;
-    if !weights.contains("linear.weight") {
-        return Err(Error::Kind {
-            path: base.to_owned(),
-            expected: "a retriever (ColIdefics3 has `linear.weight`)",
-            found: "a generator".to_owned(),
-        });
-    }
-    Ok(Box::new(ColIdefics3::load(
-        &config, &weights, checkpoint, options,
-    )?))
+    let other = |expected| Error::Kind {
+        path: base.to_owned(),
+        expected,
+        found: "a generator".to_owned(),
+    };
+    Ok(match architecture {
+        Architecture::Idefics(config) => {
+            if !weights.contains("linear.weight") {
+                return Err(other("a retriever (ColIdefics3 has `linear.weight`)"));
+            }
+            Box::new(ColIdefics3::load(&config, &weights, checkpoint, options)?)
+        }
+        Architecture::PaliGemma(config) => {
+            if !ColPali::is_in(&weights) {
+                return Err(other("a retriever (ColPali has `custom_text_proj.weight`)"));
+            }
+            Box::new(ColPali::load(&config, &weights, checkpoint, options)?)
+        }
+    })
 }
 
 /// Loads a generator.
@@ -225,7 +266,13 @@ pub fn load_generator(
             found: "an adapter of a retriever".to_owned(),
         });
     }
-    let config = load_config(folder)?;
+    let Architecture::Idefics(config) = Architecture::load(folder)? else {
+        return Err(Error::Kind {
+            path: folder.clone(),
+            expected: "a generator",
+            found: "ColPali, a retriever".to_owned(),
+        });
+    };
     let weights = weights(checkpoint, options, false)?;
     if weights.contains("linear.weight") && !weights.contains("lm_head.weight") {
         return Err(Error::Kind {

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     num::NonZeroU32,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -15,10 +16,11 @@ use colibri_models::{
     Placement, Precision, Result, Trace,
     generate::{GenerateOptions, StopReason},
     generators::{Idefics3Generator, Request},
-    processor::{Content, Message, Role, TileOptions},
-    registry::{Checkpoint, Kind, LoadOptions, inspect},
-    retrievers::{ColIdefics3, Retriever, Rows},
-    vlm::idefics3::Config,
+    processor::{Content, DocumentPrompt, Message, Role, TileOptions},
+    registry::{Checkpoint, Kind, LoadOptions, inspect, load_generator, load_retriever},
+    retrievers::{ColIdefics3, ColPali, PageEmbedding, Retriever, Rows},
+    vision::siglip::positions,
+    vlm::{idefics3::Config, paligemma},
 };
 use colibri_nn::{
     Weights,
@@ -26,6 +28,7 @@ use colibri_nn::{
 };
 use colibri_testkit::golden::{Case, CaseContent, cosine, expand, relative_l2};
 use image::RgbImage;
+use sha2::{Digest as _, Sha256};
 
 /// f32 rounding accumulated over a stage; the reference itself moves by about 1e-6 between its own paths.
 const STAGE_TOLERANCE: f64 = 1e-4;
@@ -59,21 +62,84 @@ fn weights(checkpoint: &Checkpoint, options: &LoadOptions) -> Weights {
     Weights::new(store.into(), options.placement.clone()).with_adapter(adapter.map(Into::into))
 }
 
-fn retriever(case: &Case, options: &LoadOptions) -> ColIdefics3 {
+/// A retriever of either family.
+enum AnyRetriever {
+    ColIdefics3(Box<ColIdefics3>),
+    ColPali(Box<ColPali>),
+}
+
+impl AnyRetriever {
+    fn model(&self) -> &dyn Retriever {
+        match self {
+            Self::ColIdefics3(model) => model.as_ref(),
+            Self::ColPali(model) => model.as_ref(),
+        }
+    }
+
+    fn tiles(&self, case: &Case) -> TileOptions {
+        match self {
+            Self::ColIdefics3(model) => {
+                tile_options(case, model.processor().images().config().tile_side)
+            }
+            Self::ColPali(_) => TileOptions::default(),
+        }
+    }
+
+    fn document(&self, case: &Case) -> DocumentPrompt {
+        let image = &images(case)[0];
+        match self {
+            Self::ColIdefics3(model) => model.processor().document(image, &self.tiles(case)),
+            Self::ColPali(model) => model.processor().document(image),
+        }
+        .unwrap()
+    }
+
+    fn query_ids(&self, case: &Case) -> Vec<u32> {
+        let query = case.query.as_ref().unwrap();
+        match self {
+            Self::ColIdefics3(model) => model.processor().query_ids(query),
+            Self::ColPali(model) => model.processor().query_ids(query),
+        }
+        .unwrap()
+    }
+
+    fn embed_page(&self, case: &Case, trace: &mut dyn Trace) -> PageEmbedding {
+        let (image, on_tile) = (&images(case)[0], &mut |_, _| true);
+        match self {
+            Self::ColIdefics3(model) => {
+                model.embed_page_traced(image, &self.tiles(case), on_tile, trace)
+            }
+            Self::ColPali(model) => model.embed_page_traced(image, on_tile, trace),
+        }
+        .unwrap()
+    }
+
+    fn embed_query(&self, case: &Case, trace: &mut dyn Trace) -> Rows {
+        let query = case.query.as_ref().unwrap();
+        match self {
+            Self::ColIdefics3(model) => model.embed_query_traced(query, trace),
+            Self::ColPali(model) => model.embed_query_traced(query, trace),
+        }
+        .unwrap()
+    }
+}
+
+fn retriever(case: &Case, options: &LoadOptions) -> AnyRetriever {
     let checkpoint = checkpoint(case);
-    let config = Config::load(checkpoint.base_folder()).unwrap();
     let mut options = options.clone();
     options.prompt_version = case
         .prompt_version
         .as_ref()
         .map(|name| name.parse().unwrap());
-    ColIdefics3::load(
-        &config,
-        &weights(&checkpoint, &options),
-        &checkpoint,
-        &options,
-    )
-    .unwrap()
+    let weights = weights(&checkpoint, &options);
+    if case.checkpoint.starts_with("colpali") {
+        let config = paligemma::Config::load(checkpoint.base_folder()).unwrap();
+        let model = ColPali::load(&config, &weights, &checkpoint, &options);
+        return AnyRetriever::ColPali(Box::new(model.unwrap()));
+    }
+    let config = Config::load(checkpoint.base_folder()).unwrap();
+    let model = ColIdefics3::load(&config, &weights, &checkpoint, &options);
+    AnyRetriever::ColIdefics3(Box::new(model.unwrap()))
 }
 
 fn generator(case: &Case, options: &LoadOptions) -> Idefics3Generator {
@@ -178,6 +244,14 @@ impl Recorder {
     }
 }
 
+fn sha256(bytes: &[u8]) -> String {
+    let mut hex = String::new();
+    for byte in Sha256::digest(bytes) {
+        write!(hex, "{byte:02x}").unwrap();
+    }
+    hex
+}
+
 fn cases(kinds: &[&str]) -> Vec<Case> {
     let cases: Vec<Case> = Case::all(&golden().join("cases"))
         .into_iter()
@@ -200,6 +274,19 @@ fn generate(case: &Case, options: &LoadOptions) {
         .process(&messages, &images, true, &tiles)
         .unwrap();
     assert_eq!(prompt.ids, expand(&case.ids), "{}: ids", case.label());
+    assert_eq!(prompt.tiles.len(), case.tiles.len(), "{}", case.label());
+    for (tiles, expected) in prompt.tiles.iter().zip(&case.tiles) {
+        assert_eq!(
+            sha256(tiles.as_bytes()),
+            expected.sha256,
+            "{}: pixels",
+            case.label()
+        );
+        let sizes: Vec<[u32; 2]> = tiles.frames().map(|f| [f.width, f.height]).collect();
+        if !expected.sizes.is_empty() {
+            assert_eq!(sizes, expected.sizes, "{}: sizes", case.label());
+        }
+    }
 
     let expected = case.generated.as_ref().unwrap();
     let generate_options = GenerateOptions {
@@ -261,24 +348,25 @@ fn embed(case: &Case, options: &LoadOptions) -> Rows {
     let model = retriever(case, options);
     let mut recorder = Recorder::default();
     let rows = if case.kind == "page" {
-        let images = images(case);
-        let tiles = tile_options(case, model.processor().images().config().tile_side);
-        let prompt = model.processor().document(&images[0], &tiles).unwrap();
+        let prompt = model.document(case);
         assert_eq!(prompt.ids, expand(&case.ids), "{}: ids", case.label());
-        let embedding = model
-            .embed_page_traced(&images[0], &tiles, &mut |_, _| true, &mut recorder)
-            .unwrap();
+        assert_eq!(
+            sha256(prompt.tiles.as_bytes()),
+            case.tiles[0].sha256,
+            "{}: pixels",
+            case.label()
+        );
+        let embedding = model.embed_page(case, &mut recorder);
         assert_eq!(embedding.geometry.len(), prompt.ids.len());
         embedding.rows
     } else {
-        let query = case.query.as_ref().unwrap();
         assert_eq!(
-            model.processor().query_ids(query).unwrap(),
+            model.query_ids(case),
             expand(&case.ids),
             "{}: ids",
             case.label()
         );
-        model.embed_query_traced(query, &mut recorder).unwrap()
+        model.embed_query(case, &mut recorder)
     };
     recorder.compare(case);
     for (found, expected) in rows
@@ -335,17 +423,9 @@ fn every_prompt_version_gives_its_ids() {
             case.prompt_version = Some(version.clone());
             let model = retriever(&case, &on_cpu());
             let ids = if case.kind == "page" {
-                let tiles = tile_options(&case, model.processor().images().config().tile_side);
-                model
-                    .processor()
-                    .document(&images(&case)[0], &tiles)
-                    .unwrap()
-                    .ids
+                model.document(&case).ids
             } else {
-                model
-                    .processor()
-                    .query_ids(case.query.as_ref().unwrap())
-                    .unwrap()
+                model.query_ids(&case)
             };
             assert_eq!(ids, expand(&expected.ids), "{} {version}", case.label());
         }
@@ -388,10 +468,10 @@ fn folders_tell_what_they_hold() {
     }
     for case in cases(&["page"]) {
         let checkpoint = checkpoint(&case);
-        assert!(matches!(
-            inspect(&checkpoint.folder).unwrap(),
-            Kind::Adapter { .. }
-        ));
+        assert_eq!(
+            matches!(inspect(&checkpoint.folder).unwrap(), Kind::Adapter { .. }),
+            case.adapter.is_some()
+        );
         assert_eq!(inspect(checkpoint.base_folder()).unwrap(), Kind::Retriever);
     }
 }
@@ -408,15 +488,7 @@ fn lower_precisions_point_the_same_way() {
         for case in cases(&["page"]) {
             let expected = embed(&case, &on_cpu());
             let model = retriever(&case, &LoadOptions::new(Placement::cpu(precision)));
-            let tiles = tile_options(&case, model.processor().images().config().tile_side);
-            let found = model
-                .embed_page_traced(
-                    &images(&case)[0],
-                    &tiles,
-                    &mut |_, _| true,
-                    &mut colibri_models::NoTrace,
-                )
-                .unwrap();
+            let found = model.embed_page(&case, &mut colibri_models::NoTrace);
             let cosines = found
                 .rows
                 .values
@@ -431,12 +503,13 @@ fn lower_precisions_point_the_same_way() {
 
 #[test]
 fn work_stops_when_asked() {
-    let case = cases(&["page"]).remove(0);
-    let model = retriever(&case, &on_cpu());
-    let error = model
-        .embed_page(&images(&case)[0], &mut |done, _| done < 1)
-        .unwrap_err();
-    assert!(matches!(error, colibri_models::Error::Cancelled));
+    for case in cases(&["page"]) {
+        let error = retriever(&case, &on_cpu())
+            .model()
+            .embed_page(&images(&case)[0], &mut |done, total| done + 1 < total)
+            .unwrap_err();
+        assert!(matches!(error, colibri_models::Error::Cancelled));
+    }
 
     let case = cases(&["generate"])
         .into_iter()
@@ -470,4 +543,115 @@ fn work_stops_when_asked() {
             .text
             .starts_with(completion.text.trim_end_matches('\u{fffd}'))
     );
+}
+
+/// The files of three layouts, the adapter of yet another way of saying them, and what is no generator.
+#[test]
+fn the_registry_loads_every_retriever() {
+    let mut seen = 0;
+    for case in cases(&["query"]) {
+        let checkpoint = checkpoint(&case);
+        let mut options = on_cpu();
+        options.prompt_version = case
+            .prompt_version
+            .as_ref()
+            .map(|name| name.parse().unwrap());
+        let model = load_retriever(&checkpoint, &options).unwrap();
+        let rows = model.embed_query(case.query.as_ref().unwrap()).unwrap();
+        let expected = retriever(&case, &on_cpu()).embed_query(&case, &mut colibri_models::NoTrace);
+        assert_eq!(rows, expected, "{}", case.label());
+        assert_eq!(
+            model.settings().prompt_version.as_str(),
+            case.prompt_version.unwrap()
+        );
+        assert!(load_generator(&checkpoint, &on_cpu()).is_err());
+        seen += 1;
+    }
+    assert!(seen >= 6, "{seen}");
+}
+
+/// What each library does when nothing is said.
+#[test]
+fn colpali_reads_the_prompts_of_the_library_that_saved_it() {
+    for (name, version) in [("colpali-hf", "0.3.1"), ("colpali-merged", "0.3.11")] {
+        let case = cases(&["page"])
+            .into_iter()
+            .find(|case| case.checkpoint == name)
+            .unwrap();
+        let model = load_retriever(&checkpoint(&case), &on_cpu()).unwrap();
+        assert_eq!(model.settings().prompt_version.as_str(), version);
+        let found = model
+            .embed_page(&images(&case)[0], &mut |_, _| true)
+            .unwrap();
+        assert_eq!(found.rows.num_rows(), case.num_tokens);
+        // 64 patches, each a cell of one grid over the page.
+        let cells = found.geometry.iter().filter_map(|token| token.page_box);
+        let cells: Vec<_> = cells.collect();
+        assert_eq!(cells.len(), 64);
+        let last = cells[63];
+        assert_eq!(
+            (last.left, last.top, last.right, last.bottom),
+            (0.875, 0.875, 1.0, 1.0)
+        );
+    }
+    let case = cases(&["page"])
+        .into_iter()
+        .find(|case| case.checkpoint == "colpali-hf")
+        .unwrap();
+    let mut options = on_cpu();
+    options.prompt_version = Some("0.3.5".parse().unwrap());
+    let error = load_retriever(&checkpoint(&case), &options).err().unwrap();
+    assert!(error.to_string().contains("`0.3.4`"), "{error}");
+}
+
+/// For every number of patches along a side, where they stand in the table of positions.
+#[test]
+fn fractional_positions_equal_torch() {
+    #[derive(serde::Deserialize)]
+    struct Side {
+        side: usize,
+        buckets: Vec<Vec<u32>>,
+    }
+    let text = fs_err::read(golden().join("positions.json")).unwrap();
+    let sides: Vec<Side> = serde_json::from_slice(&text).unwrap();
+    assert!(sides.iter().any(|side| side.side == 70));
+    for Side { side, buckets } in sides {
+        assert_eq!(buckets.len(), side);
+        for (index, expected) in buckets.iter().enumerate() {
+            let across = positions(1, index + 1, side);
+            assert_eq!(&across, expected, "{} of {side}", index + 1);
+            let down: Vec<u32> = expected.iter().map(|row| row * side as u32).collect();
+            assert_eq!(positions(index + 1, 1, side), down);
+        }
+    }
+}
+
+/// An adapter whose modules are named as a later version names them fits a base of the earlier names.
+#[test]
+fn an_adapter_of_another_layout_fits() {
+    let case = cases(&["query"])
+        .into_iter()
+        .find(|case| case.adapter.as_deref() == Some("colpali"))
+        .unwrap();
+    let mut checkpoint = checkpoint(&case);
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs_err::read_dir(&checkpoint.folder).unwrap() {
+        let from = entry.unwrap().path();
+        fs_err::copy(&from, folder.path().join(from.file_name().unwrap())).unwrap();
+    }
+    let path = folder.path().join("adapter_model.safetensors");
+    let bytes = fs_err::read(&path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let renamed = tensors.iter().map(|(name, view)| {
+        let name = name.replace("model.language_model.model.", "model.model.language_model.");
+        (name, view)
+    });
+    let written = safetensors::serialize(renamed, None).unwrap();
+    assert_ne!(written.len(), 0);
+    fs_err::write(&path, written).unwrap();
+    checkpoint.folder = folder.path().to_owned();
+    let model = load_retriever(&checkpoint, &on_cpu()).unwrap();
+    let query = case.query.as_ref().unwrap();
+    let expected = retriever(&case, &on_cpu()).embed_query(&case, &mut colibri_models::NoTrace);
+    assert_eq!(model.embed_query(query).unwrap(), expected);
 }

@@ -52,6 +52,16 @@ impl KvCache {
         }
     }
 
+    /// Makes room for `capacity` tokens in all.
+    pub fn reserve(&mut self, capacity: usize) {
+        for layer in &mut self.layers {
+            layer.capacity = capacity;
+            if let Some(store) = &mut layer.store {
+                store.reserve(capacity);
+            }
+        }
+    }
+
     /// Tokens held.
     pub fn len(&self) -> usize {
         self.layers.first().map_or(0, |layer| layer.len)

@@ -37,6 +37,12 @@ pub struct Case {
     /// For each version the ids, run-length encoded.
     #[serde(default)]
     pub prompt_versions: BTreeMap<String, CasePrompt>,
+    /// The pictures as they are cut.
+    #[serde(default)]
+    pub tiles: Vec<CaseTiles>,
+    /// Length of the ids.
+    #[serde(default)]
+    pub num_tokens: usize,
     /// The ids, run-length encoded.
     #[serde(default)]
     pub ids: Vec<Run>,
@@ -79,6 +85,16 @@ pub enum CaseContent {
         /// The text.
         text: String,
     },
+}
+
+/// A picture as it is cut.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct CaseTiles {
+    /// Of all frames one after another, as bytes.
+    pub sha256: String,
+    /// Width and height of each frame, where they differ.
+    #[serde(default)]
+    pub sizes: Vec<[u32; 2]>,
 }
 
 /// Ids of one prompt version.

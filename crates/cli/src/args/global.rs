@@ -33,7 +33,13 @@ pub(crate) enum Precision {
 /// Prompts of the retriever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Prompts {
-    /// Of colpali-engine 0.3.5 to 0.3.8
+    /// Of colpali-engine 0.3.1 to 0.3.3 (ColPali)
+    #[value(name = "0.3.1")]
+    V0_3_1,
+    /// Of 0.3.4 to 0.3.10 (ColPali)
+    #[value(name = "0.3.4")]
+    V0_3_4,
+    /// Of 0.3.5 to 0.3.8
     #[value(name = "0.3.5")]
     V0_3_5,
     /// Of 0.3.9 and 0.3.10
@@ -139,6 +145,8 @@ impl Global {
     /// The prompts the engine knows.
     pub(crate) fn prompts(&self) -> Option<PromptVersion> {
         self.prompt_version.map(|version| match version {
+            Prompts::V0_3_1 => PromptVersion::V0_3_1,
+            Prompts::V0_3_4 => PromptVersion::V0_3_4,
             Prompts::V0_3_5 => PromptVersion::V0_3_5,
             Prompts::V0_3_9 => PromptVersion::V0_3_9,
             Prompts::V0_3_11 => PromptVersion::V0_3_11,

@@ -12,6 +12,7 @@ mod chat;
 mod documents;
 mod embed;
 mod failures;
+mod families;
 mod formats;
 mod help;
 mod hosted;

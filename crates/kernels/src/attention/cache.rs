@@ -59,12 +59,17 @@ impl KvStore {
             len: 0,
             heads: vec![Head::default(); kv_heads],
         };
-        let (key_words, value_words) = (store.key_words(capacity), store.value_words(capacity));
-        for head in &mut store.heads {
+        store.reserve(capacity);
+        store
+    }
+
+    /// Makes room for `capacity` tokens in all, and not more: doubling would cost as much again as is held.
+    pub fn reserve(&mut self, capacity: usize) {
+        let (key_words, value_words) = (self.key_words(capacity), self.value_words(capacity));
+        for head in &mut self.heads {
             head.keys.reserve(key_words);
             head.values.reserve(value_words);
         }
-        store
     }
 
     /// Tokens held.

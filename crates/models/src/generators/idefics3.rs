@@ -1,6 +1,7 @@
-//! Idefics3 as a generator: SmolVLM 256M, 500M, 2.2B (Instruct, Base, Synthetic), Idefics3-8B.
+//! The Idefics family as a generator: SmolVLM 256M, 500M, 2.2B (Instruct, Base, Synthetic), Idefics3-8B, Idefics2-8B.
 //!
-//! Upstream: `Idefics3ForConditionalGeneration` and `generate` in transformers 5.23, greedy by default.
+//! Upstream: `Idefics3ForConditionalGeneration`, `Idefics2ForConditionalGeneration` and `generate` in transformers
+//! 5.23, greedy by default.
 
 use std::ops::ControlFlow;
 
@@ -55,10 +56,15 @@ impl Idefics3Generator {
         options: &LoadOptions,
     ) -> Result<Self> {
         let files = ProcessorFiles::new(&checkpoint.folder);
-        let processor = Idefics3Processor::load(&files, Some(config.tokens_per_tile()))?;
+        let tokens = config.tokens_per_tile();
+        let processor = if config.is_idefics2() {
+            Idefics3Processor::load_idefics2(&files, tokens)?
+        } else {
+            Idefics3Processor::load(&files, Some(tokens))?
+        };
         let end_ids = end_ids(
             &checkpoint.folder,
-            Some(processor.tokenizer().end_of_utterance_id()),
+            processor.tokenizer().end_of_utterance_id(),
         )?;
         let backbone = Idefics3::load(config, &weights.pp("model"))?;
         let look_key = backbone.look_key(weights.pp("model"), processor.images(), options.tiles);
@@ -159,7 +165,11 @@ impl Idefics3Generator {
                 // The unrounded tokens of these pixels: other values than rounded ones.
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(b"pixels");
-                hasher.update(tiles.as_bytes());
+                for frame in tiles.frames() {
+                    hasher.update(&frame.width.to_le_bytes());
+                    hasher.update(&frame.height.to_le_bytes());
+                    hasher.update(frame.pixels);
+                }
                 (*hasher.finalize().as_bytes(), tiles.num_frames() * per_tile)
             })
             .collect();
@@ -207,7 +217,10 @@ impl Idefics3Generator {
             .prefixes
             .take(&looked.positions, text.cache_bytes(capacity))?;
         let (known, mut cache) = match known {
-            Some(prefix) => (prefix.positions.len(), prefix.cache),
+            Some(mut prefix) => {
+                prefix.cache.reserve(capacity);
+                (prefix.positions.len(), prefix.cache)
+            }
             None => (0, text.new_cache(capacity)),
         };
         let merged = merged.narrow(1, known, tokens - known)?.contiguous()?;

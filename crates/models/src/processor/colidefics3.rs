@@ -1,89 +1,40 @@
 //! Pages and questions for the ColIdefics3 retrievers (colsmolvlm-alpha, colSmol-256M, colSmol-500M).
-//!
-//! colpali-engine changed the prompts twice, and vectors made with different ones do not compare
-//! well, so the version is a value that an index records.
-
-use std::fmt;
-use std::str::FromStr;
 
 use image::RgbImage;
 
 use super::config::{PreprocessorConfig, ProcessorConfig};
-use super::error::{Error, Result};
+use super::error::Result;
 use super::escape::Marked;
 use super::expand::expand;
 use super::files::ProcessorFiles;
 use super::geometry::{TokenGeometry, token_geometry};
+use super::prompt_version::PromptVersion;
 use super::tiles::{ImageProcessor, TileGrid, TileOptions, Tiles};
 use super::tokenizer::{END_OF_UTTERANCE, Tokenizer};
 
 /// Tokens behind a question that leave the model room to think
 /// (`query_augmentation_token * 10` in colpali-engine).
-const QUERY_AUGMENTATION: usize = 10;
+pub(super) const QUERY_AUGMENTATION: usize = 10;
 
-/// The prompts of one range of colpali-engine versions, named by its first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum PromptVersion {
-    /// 0.3.5 to 0.3.8, with which the checkpoints were trained: chat template with the text before
-    /// the image; `Query: ` before a question, a line break behind it.
-    V0_3_5,
-    /// 0.3.9 and 0.3.10: a document prompt with a lower-case role on a line of its own.
-    V0_3_9,
-    /// 0.3.11 to 0.3.18: image first, and a generation prompt; questions bare.
-    #[default]
-    V0_3_11,
-}
-
-impl PromptVersion {
-    /// All versions, the oldest first.
-    pub const ALL: [Self; 3] = [Self::V0_3_5, Self::V0_3_9, Self::V0_3_11];
-
-    /// The name that an index records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::V0_3_5 => "0.3.5",
-            Self::V0_3_9 => "0.3.9",
-            Self::V0_3_11 => "0.3.11",
-        }
-    }
-
-    /// The prompt of a page, with `<image>` for the picture.
-    pub fn document(self) -> &'static str {
-        match self {
-            Self::V0_3_5 => "<|im_start|>User: Describe the image.<image><end_of_utterance>",
-            Self::V0_3_9 => "<|im_start|>user\n<image>Describe the image.<end_of_utterance>",
-            Self::V0_3_11 => {
-                "<|im_start|>User:<image>Describe the image.<end_of_utterance>\nAssistant:"
-            }
-        }
-    }
-
-    /// What stands before and behind a question.
-    fn around_query(self) -> (&'static str, String) {
-        let augmentation = END_OF_UTTERANCE.repeat(QUERY_AUGMENTATION);
-        match self {
-            Self::V0_3_5 | Self::V0_3_9 => ("Query: ", augmentation + "\n"),
-            Self::V0_3_11 => ("", augmentation),
+/// The prompt of a page, with `<image>` for the picture.
+fn document(version: PromptVersion) -> &'static str {
+    match version {
+        PromptVersion::V0_3_5 => "<|im_start|>User: Describe the image.<image><end_of_utterance>",
+        PromptVersion::V0_3_9 => "<|im_start|>user\n<image>Describe the image.<end_of_utterance>",
+        PromptVersion::V0_3_1 | PromptVersion::V0_3_4 | PromptVersion::V0_3_11 => {
+            "<|im_start|>User:<image>Describe the image.<end_of_utterance>\nAssistant:"
         }
     }
 }
 
-impl fmt::Display for PromptVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for PromptVersion {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let version = Self::ALL
-            .into_iter()
-            .find(|version| version.as_str() == name);
-        version.ok_or_else(|| Error::PromptVersion {
-            found: name.to_owned(),
-        })
+/// What stands before and behind a question.
+fn around_query(version: PromptVersion) -> (&'static str, String) {
+    let augmentation = END_OF_UTTERANCE.repeat(QUERY_AUGMENTATION);
+    match version {
+        PromptVersion::V0_3_5 | PromptVersion::V0_3_9 => ("Query: ", augmentation + "\n"),
+        PromptVersion::V0_3_1 | PromptVersion::V0_3_4 | PromptVersion::V0_3_11 => {
+            ("", augmentation)
+        }
     }
 }
 
@@ -119,6 +70,7 @@ impl ColIdefics3Processor {
         derived_seq_len: Option<usize>,
         version: PromptVersion,
     ) -> Result<Self> {
+        version.known_to(PromptVersion::COLIDEFICS3)?;
         Ok(Self {
             images: ImageProcessor::new(PreprocessorConfig::load(files)?),
             tokenizer: Tokenizer::load(files)?,
@@ -167,7 +119,7 @@ impl ColIdefics3Processor {
     pub fn document_ids(&self, grid: TileGrid) -> Result<Vec<u32>> {
         let marker = self.tokenizer.marker([])?;
         let prompt = Marked {
-            text: self.version.document().to_owned(),
+            text: document(self.version).to_owned(),
             mark: marker.mark(),
         };
         self.tokenizer
@@ -180,7 +132,7 @@ impl ColIdefics3Processor {
     /// [`Error::Encode`], [`Error::SpecialFromText`], [`Error::NoMarker`].
     pub fn query_ids(&self, question: &str) -> Result<Vec<u32>> {
         let marker = self.tokenizer.marker([question])?;
-        let (prefix, suffix) = self.version.around_query();
+        let (prefix, suffix) = around_query(self.version);
         self.tokenizer.encode_marked(&Marked {
             text: format!("{prefix}{}{suffix}", marker.text(question)),
             mark: marker.mark(),
@@ -190,26 +142,5 @@ impl ColIdefics3Processor {
     /// What each token of a page is and where it looks.
     pub fn geometry(&self, ids: &[u32], grid: TileGrid) -> Vec<TokenGeometry> {
         token_geometry(ids, grid, self.image_seq_len, &self.tokenizer)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_by_name() {
-        for version in PromptVersion::ALL {
-            assert_eq!(
-                version.to_string().parse::<PromptVersion>().unwrap(),
-                version
-            );
-        }
-        assert_eq!(PromptVersion::default(), PromptVersion::V0_3_11);
-        let message = "0.3.12".parse::<PromptVersion>().unwrap_err().to_string();
-        assert!(
-            message.contains("`0.3.12`") && message.contains("`0.3.9`"),
-            "{message}"
-        );
     }
 }

@@ -22,9 +22,30 @@ const MAX_LONGEST_EDGE: u64 = 1 << 16;
 /// Greatest number of tokens of a tile accepted (a tower of 70×70 patches has 4900).
 const MAX_IMAGE_SEQ_LEN: u64 = 1 << 14;
 
+/// What a picture becomes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Frames {
+    /// Square tiles and an overview (Idefics3).
+    #[default]
+    Tiles,
+    /// One square, whatever the picture's shape (PaliGemma). The square is `tile_side`; there is no first resize.
+    Square,
+    /// The picture's own shape between two bounds, in quarters and whole where it is split (Idefics2).
+    Native {
+        /// `size.shortest_edge`: no side is shorter, in pixels.
+        shortest_edge: u32,
+    },
+}
+
+/// Pages are drawn for a square of `s` pixels with a longest edge of `4 s` at most: three times the square is about
+/// what 150 dots an inch give for 448, and the filter needs more than it keeps.
+const SQUARES_DRAWN: u32 = 4;
+
 /// How pictures are made into tiles.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreprocessorConfig {
+    /// What a picture becomes.
+    pub frames: Frames,
     /// `size.longest_edge`: the longer side after the first resize, in pixels.
     pub longest_edge: u32,
     /// `max_image_size.longest_edge`: the side of a tile, in pixels.
@@ -66,6 +87,7 @@ impl Default for PreprocessorConfig {
     /// The class defaults of transformers 5.23.
     fn default() -> Self {
         Self {
+            frames: Frames::Tiles,
             longest_edge: 4 * 364,
             tile_side: 364,
             do_image_splitting: true,
@@ -83,12 +105,44 @@ impl Default for PreprocessorConfig {
 }
 
 impl PreprocessorConfig {
-    /// Reads the picture settings of a checkpoint. Each folder is asked for both files before the
-    /// next one is.
+    /// The class defaults of `SiglipImageProcessor`.
+    pub fn square() -> Self {
+        Self {
+            frames: Frames::Square,
+            longest_edge: SQUARES_DRAWN * 224,
+            tile_side: 224,
+            do_image_splitting: false,
+            resample: Filter::Bicubic,
+            ..Self::default()
+        }
+    }
+
+    /// The class defaults of `Idefics2ImageProcessor`.
+    pub fn native() -> Self {
+        Self {
+            frames: Frames::Native { shortest_edge: 378 },
+            longest_edge: 980,
+            tile_side: 980,
+            do_image_splitting: false,
+            resample: Filter::Bilinear,
+            ..Self::default()
+        }
+    }
+
+    /// Reads the picture settings of a checkpoint of the Idefics3 family. Each folder is asked for both files before
+    /// the next one is.
     ///
     /// # Errors
     /// [`Error::MissingFile`], [`Error::Read`], [`Error::Json`], [`Error::BadValue`].
     pub fn load(files: &ProcessorFiles) -> Result<Self> {
+        Self::load_over(files, &Self::default())
+    }
+
+    /// [`PreprocessorConfig::load`] for a family with the class defaults `default`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_over(files: &ProcessorFiles, default: &Self) -> Result<Self> {
         const FILE: &str = "preprocessor_config.json";
         for dir in files.dirs() {
             if let Some(JsonFile { path, value }) = json_in(dir, "processor_config.json")?
@@ -96,10 +150,10 @@ impl PreprocessorConfig {
                     .get("image_processor")
                     .filter(|value| !value.is_null())
             {
-                return Self::from_json(&path, nested);
+                return Self::from_json_over(&path, nested, default);
             }
             if let Some(JsonFile { path, value }) = json_in(dir, FILE)? {
-                return Self::from_json(&path, &value);
+                return Self::from_json_over(&path, &value, default);
             }
         }
         Err(Error::MissingFile {
@@ -108,23 +162,39 @@ impl PreprocessorConfig {
         })
     }
 
-    /// Reads the settings from JSON that came from `path`.
+    /// Reads the settings of the Idefics3 family from JSON that came from `path`.
     ///
     /// # Errors
     /// [`Error::BadValue`] for a value of the wrong kind or outside its range.
     pub fn from_json(path: &Path, json: &Value) -> Result<Self> {
+        Self::from_json_over(path, json, &Self::default())
+    }
+
+    fn from_json_over(path: &Path, json: &Value, default: &Self) -> Result<Self> {
         let file = Fields {
             path,
             json: object(path, "(the whole file)", json)?,
         };
-        let default = Self::default();
         let tile_side =
             |value: &Value| file.edge(value, "max_image_size.longest_edge", MAX_TILE_SIDE);
-        let longest_edge = |value: &Value| file.edge(value, "size.longest_edge", MAX_LONGEST_EDGE);
+        let sizes = match default.frames {
+            Frames::Tiles => Sizes {
+                frames: Frames::Tiles,
+                longest_edge: file.or("size", default.longest_edge, |value| {
+                    file.edge(value, "size.longest_edge", MAX_LONGEST_EDGE)
+                })?,
+                tile_side: file.or("max_image_size", default.tile_side, tile_side)?,
+            },
+            Frames::Square => file.or("size", default.sizes(), |value| file.square(value))?,
+            Frames::Native { .. } => {
+                file.or("size", default.sizes(), |value| file.native(value))?
+            }
+        };
         let resample = |value: &Value| value.as_u64().and_then(Filter::from_pillow);
         Ok(Self {
-            longest_edge: file.or("size", default.longest_edge, longest_edge)?,
-            tile_side: file.or("max_image_size", default.tile_side, tile_side)?,
+            frames: sizes.frames,
+            longest_edge: sizes.longest_edge,
+            tile_side: sizes.tile_side,
             do_image_splitting: file.flag("do_image_splitting", default.do_image_splitting)?,
             do_resize: file.flag("do_resize", default.do_resize)?,
             resample: file.or("resample", default.resample, |value| {
@@ -150,6 +220,24 @@ impl PreprocessorConfig {
                 video_sampling(path, value).map(Some)
             })?,
         })
+    }
+}
+
+/// What `size` and `max_image_size` say.
+#[derive(Clone, Copy)]
+struct Sizes {
+    frames: Frames,
+    longest_edge: u32,
+    tile_side: u32,
+}
+
+impl PreprocessorConfig {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            frames: self.frames,
+            longest_edge: self.longest_edge,
+            tile_side: self.tile_side,
+        }
     }
 }
 
@@ -276,6 +364,38 @@ impl Fields<'_> {
         }
     }
 
+    /// `height` and `width` of a size object, which must be equal; older files have a bare number.
+    fn square(&self, size: &Value) -> Result<Sizes> {
+        let side = |name, key| self.whole(size.get(name).unwrap_or(size), key, MAX_TILE_SIDE);
+        let (height, width) = (side("height", "size.height")?, side("width", "size.width")?);
+        if height != width {
+            return Err(self.bad("size", "a square", size));
+        }
+        Ok(Sizes {
+            frames: Frames::Square,
+            longest_edge: SQUARES_DRAWN * height,
+            tile_side: height,
+        })
+    }
+
+    /// `shortest_edge` and `longest_edge` of a size object.
+    fn native(&self, size: &Value) -> Result<Sizes> {
+        let longest_edge = self.edge(size, "size.longest_edge", MAX_TILE_SIDE)?;
+        let Some(shortest) = size.get("shortest_edge") else {
+            return Err(Error::MissingKey {
+                path: self.path.to_path_buf(),
+                key: "size.shortest_edge",
+            });
+        };
+        Ok(Sizes {
+            frames: Frames::Native {
+                shortest_edge: self.whole(shortest, "size.shortest_edge", MAX_TILE_SIDE)?,
+            },
+            longest_edge,
+            tile_side: longest_edge,
+        })
+    }
+
     fn whole(&self, value: &Value, key: &'static str, greatest: u64) -> Result<u32> {
         match value.as_u64() {
             Some(number) if (1..=greatest).contains(&number) => Ok(number as u32),
@@ -367,6 +487,7 @@ mod tests {
             "video_sampling": {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 384}},
         }));
         let expected = PreprocessorConfig {
+            frames: Frames::Tiles,
             longest_edge: 2048,
             tile_side: 512,
             do_image_splitting: false,
@@ -385,6 +506,34 @@ mod tests {
             }),
         };
         assert_eq!(config.unwrap(), expected);
+    }
+
+    #[test]
+    fn squares_and_native_frames_have_sizes_of_their_own() {
+        let path = Path::new("some/preprocessor_config.json");
+        let read = |json: Value, default: &PreprocessorConfig| {
+            PreprocessorConfig::from_json_over(path, &json, default)
+        };
+        let square = PreprocessorConfig::square();
+        let found = read(json!({"size": {"height": 448, "width": 448}}), &square).unwrap();
+        assert_eq!((found.tile_side, found.longest_edge), (448, 1792));
+        assert_eq!(found.resample, Filter::Bicubic);
+        assert_eq!(read(json!({}), &square).unwrap(), square);
+        for size in [
+            json!({"height": 448, "width": 224}),
+            json!({"height": 448}),
+            json!(0),
+        ] {
+            assert!(read(json!({"size": size}), &square).is_err());
+        }
+        let native = PreprocessorConfig::native();
+        let sizes = json!({"size": {"longest_edge": 64, "shortest_edge": 24}});
+        let found = read(sizes, &native).unwrap();
+        assert_eq!(
+            (found.longest_edge, found.frames),
+            (64, Frames::Native { shortest_edge: 24 })
+        );
+        assert!(read(json!({"size": {"longest_edge": 64}}), &native).is_err());
     }
 
     #[test]

@@ -181,11 +181,13 @@ pub enum Error {
         /// The greatest number accepted.
         limit: u64,
     },
-    /// A name that is no version of the retrieval prompts.
-    #[error("unknown prompt version `{found}`, known are `0.3.5`, `0.3.9` and `0.3.11`")]
+    /// A name that is no version of the retrieval prompts of this model.
+    #[error("unknown prompt version `{found}`, known here are `{}`", .known.join("`, `"))]
     PromptVersion {
         /// The name given.
         found: String,
+        /// The versions there are.
+        known: Vec<&'static str>,
     },
 }
 

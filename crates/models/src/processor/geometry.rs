@@ -59,7 +59,7 @@ pub fn token_geometry(
     tokenizer: &Tokenizer,
 ) -> Vec<TokenGeometry> {
     let image_id = tokenizer.image_id();
-    let is_edge = |id: &u32| *id == tokenizer.fake_image_id();
+    let is_edge = |id: &u32| Some(*id) == tokenizer.fake_image_id();
     let first = ids.iter().position(is_edge).unwrap_or(ids.len());
     let last = ids.iter().rposition(is_edge).unwrap_or(0);
     let side = image_seq_len.isqrt().max(1);

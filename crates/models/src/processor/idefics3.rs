@@ -1,4 +1,4 @@
-//! Pictures and conversations for the Idefics3 generators (SmolVLM 256M, 500M, 2.2B, Base).
+//! Pictures and conversations for the generators of the Idefics family (SmolVLM, Idefics3, Idefics2).
 
 use image::RgbImage;
 
@@ -7,6 +7,7 @@ use super::config::{PreprocessorConfig, ProcessorConfig};
 use super::error::{Error, Result};
 use super::expand::expand;
 use super::files::ProcessorFiles;
+use super::native;
 use super::tiles::{ImageProcessor, TileGrid, TileOptions, Tiles};
 use super::tokenizer::Tokenizer;
 use super::video::VideoRecipe;
@@ -20,7 +21,24 @@ pub struct Idefics3Processor {
     tokenizer: Tokenizer,
     template: ChatTemplate,
     image_seq_len: usize,
+    text: ImageText,
 }
+
+/// What stands for an image in the prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ImageText {
+    /// Tiles with their tags (Idefics3).
+    Tagged,
+    /// Frames between fakes (Idefics2), with or without a space before a word that follows.
+    Bare { space: bool },
+}
+
+/// The template that transformers gives Idefics2 where the checkpoint has none.
+const IDEFICS2_TEMPLATE: &str = "{% for message in messages %}{{message['role'].capitalize()}}\
+    {% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}\
+    {% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}\
+    {% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}\
+    {% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
 
 /// A conversation ready for the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +80,29 @@ impl Idefics3Processor {
             tokenizer: Tokenizer::load(files)?,
             template: ChatTemplate::load(files)?,
             image_seq_len: ProcessorConfig::image_seq_len(files, derived_seq_len)?,
+            text: ImageText::Tagged,
+        })
+    }
+
+    /// [`Idefics3Processor::load`] for Idefics2. `num_latents` is the number of visual tokens of a frame.
+    ///
+    /// # Errors
+    /// As there, save for a missing template.
+    pub fn load_idefics2(files: &ProcessorFiles, num_latents: usize) -> Result<Self> {
+        let tokenizer = Tokenizer::load(files)?;
+        let images = PreprocessorConfig::load_over(files, &PreprocessorConfig::native())?;
+        let space = tokenizer.joins_words_to_special_tokens()?;
+        Ok(Self {
+            images: ImageProcessor::new(images),
+            template: match ChatTemplate::load(files) {
+                Err(Error::MissingTemplate { .. }) => {
+                    ChatTemplate::new("(the template of Idefics2)", IDEFICS2_TEMPLATE)?
+                }
+                found => found?,
+            },
+            image_seq_len: ProcessorConfig::image_seq_len(files, Some(num_latents))?,
+            text: ImageText::Bare { space },
+            tokenizer,
         })
     }
 
@@ -147,8 +188,10 @@ impl Idefics3Processor {
             .template
             .render(messages, add_generation_prompt, &self.tokenizer)?;
         self.template.check_images(messages, &prompt)?;
-        self.tokenizer
-            .encode_marked(&expand(prompt, grids, self.image_seq_len))
+        self.tokenizer.encode_marked(&match self.text {
+            ImageText::Tagged => expand(prompt, grids, self.image_seq_len),
+            ImageText::Bare { space } => native::expand(&prompt, grids, self.image_seq_len, space),
+        })
     }
 }
 

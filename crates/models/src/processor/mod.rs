@@ -3,7 +3,7 @@
 //! A picture becomes tiles ([`tiles`], on Pillow's resampler in [`resample`]); a conversation
 //! becomes a string by the checkpoint's template ([`chat`]), its images the text that stands for
 //! them ([`expand`]), and the string ids ([`tokenizer`]). [`Idefics3Processor`] does all of it for
-//! generators, [`ColIdefics3Processor`] for retrievers. What users type never becomes a special
+//! generators, [`ColIdefics3Processor`] and [`ColPaliProcessor`] for retrievers. What users type never becomes a special
 //! token.
 //!
 //! Sources: transformers 5.23.0 (`processing_idefics3.py`, `image_processing_pil_idefics3.py`),
@@ -12,6 +12,7 @@
 pub mod chat;
 mod clock;
 pub mod colidefics3;
+pub mod colpali;
 pub mod config;
 mod error;
 mod escape;
@@ -19,6 +20,8 @@ pub mod expand;
 mod files;
 pub mod geometry;
 pub mod idefics3;
+mod native;
+mod prompt_version;
 mod python_json;
 pub mod resample;
 mod stream;
@@ -27,13 +30,15 @@ pub mod tokenizer;
 pub mod video;
 
 pub use chat::{ChatTemplate, Content, Message, Role};
-pub use colidefics3::{ColIdefics3Processor, DocumentPrompt, PromptVersion};
-pub use config::{PreprocessorConfig, ProcessorConfig, VideoSampling};
+pub use colidefics3::{ColIdefics3Processor, DocumentPrompt};
+pub use colpali::ColPaliProcessor;
+pub use config::{Frames, PreprocessorConfig, ProcessorConfig, VideoSampling};
 pub use error::{Error, Result};
 pub use files::ProcessorFiles;
 pub use geometry::{PageBox, TokenGeometry, TokenKind};
 pub use idefics3::{Idefics3Processor, Prompt};
+pub use prompt_version::PromptVersion;
 pub use stream::StreamDecoder;
-pub use tiles::{ImageProcessor, TileGrid, TileOptions, TilePlan, Tiles};
+pub use tiles::{Frame, ImageProcessor, TileGrid, TileOptions, TilePlan, Tiles};
 pub use tokenizer::{NamedTokens, Tokenizer};
 pub use video::VideoRecipe;

@@ -1,7 +1,8 @@
 //! Text out of ids that come one by one.
 //!
 //! A token of a byte-level vocabulary may end in the middle of a character, so text is held back
-//! until the character is whole. What has been handed out is never taken back: the pieces joined
+//! until the character is whole. A token that is a single byte (`<0x0A>` in SentencePiece vocabularies) is
+//! held back until another kind of token follows: one bad byte makes all bytes of its run unreadable. What has been handed out is never taken back: the pieces joined
 //! are the decoding of all ids.
 
 use super::error::Result;
@@ -38,6 +39,9 @@ impl<'a> StreamDecoder<'a> {
             return Ok(None);
         }
         self.window.push(id);
+        if self.tokenizer.is_byte(id) {
+            return Ok(None);
+        }
         let text = self.tokenizer.decode(&self.window, true)?;
         let certain = text.trim_end_matches(REPLACEMENT);
         // Shorter than what is out, or other: bytes that the next id may yet make sense of.

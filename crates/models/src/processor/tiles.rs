@@ -12,6 +12,9 @@
 //! Tiles stay bytes until step 4, which is a table look-up for each sample: a page of 17 tiles is
 //! 13 MB of bytes but 53 MB of floats, and byte-identical tiles can be looked at once.
 //!
+//! Two other families cut otherwise ([`Frames`]): PaliGemma's one square is step 3 alone, without an overview;
+//! Idefics2's frames, each of a size of its own, are made in [`native`].
+//!
 //! All size arithmetic is in f64 and truncates, as Python's does (`int(w / (w / h))` is not `h`).
 
 use std::num::NonZeroU32;
@@ -19,8 +22,9 @@ use std::num::NonZeroU32;
 use image::RgbImage;
 use rayon::prelude::*;
 
-use super::config::PreprocessorConfig;
+use super::config::{Frames, PreprocessorConfig};
 use super::error::{Error, Result};
+use super::native;
 use super::resample::resize;
 
 /// No side is longer than this after step 1 (`MAX_IMAGE_SIZE` in transformers).
@@ -96,6 +100,19 @@ pub struct Tiles {
     pub plan: TilePlan,
     /// (tile, row, column, channel): row by row, the overview last.
     frames: Vec<u8>,
+    /// Width and height of each frame, where they are not all `tile_side`×`tile_side`.
+    sizes: Vec<(u32, u32)>,
+}
+
+/// One picture for the vision tower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Frame<'a> {
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+    /// (row, column, channel).
+    pub pixels: &'a [u8],
 }
 
 impl Tiles {
@@ -114,9 +131,29 @@ impl Tiles {
         &self.frames
     }
 
-    /// The tiles in order, the overview last, each (row, column, channel).
-    pub fn frames(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.frames.chunks_exact(self.plan.grid.frame_bytes())
+    /// The tiles in order, the overview last.
+    pub fn frames(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
+        let side = self.plan.grid.tile_side;
+        let mut rest = self.frames.as_slice();
+        (0..self.num_frames()).map(move |index| {
+            let (width, height) = self.sizes.get(index).copied().unwrap_or((side, side));
+            let pixels;
+            (pixels, rest) = rest.split_at(width as usize * height as usize * CHANNELS);
+            Frame {
+                width,
+                height,
+                pixels,
+            }
+        })
+    }
+
+    /// A picture whose frames have sizes (width, height) of their own.
+    pub(super) fn of_sizes(plan: TilePlan, frames: Vec<u8>, sizes: Vec<(u32, u32)>) -> Self {
+        Self {
+            plan,
+            frames,
+            sizes,
+        }
     }
 }
 
@@ -144,6 +181,13 @@ impl ImageProcessor {
 
     /// Longest side in pixels to which pictures are scaled.
     pub fn longest_edge(&self, options: &TileOptions) -> u32 {
+        match self.config.frames {
+            Frames::Tiles => {}
+            Frames::Square => return self.config.longest_edge,
+            Frames::Native { .. } => {
+                return self.config.longest_edge * if self.splits(*options) { 2 } else { 1 };
+            }
+        }
         match options.detail {
             Some(detail) => detail
                 .get()
@@ -151,6 +195,11 @@ impl ImageProcessor {
                 .min(MAX_DETAIL_EDGE),
             None => self.config.longest_edge,
         }
+    }
+
+    /// Whether a picture that is large enough is cut.
+    fn splits(&self, options: TileOptions) -> bool {
+        options.split.unwrap_or(self.config.do_image_splitting)
     }
 
     /// The sizes that a picture of `width`×`height` pixels goes through.
@@ -162,8 +211,12 @@ impl ImageProcessor {
             return Err(Error::EmptyImage { width, height });
         }
         let side = self.config.tile_side;
+        if let Frames::Native { shortest_edge } = self.config.frames {
+            let split = self.splits(*options);
+            return native::plan(&self.config, shortest_edge, (width, height), split);
+        }
         let longest_edge = self.longest_edge(options);
-        let resized = if self.config.do_resize {
+        let resized = if self.config.do_resize && self.config.frames == Frames::Tiles {
             below_limit(to_longest_edge(width, height, longest_edge))
         } else {
             (width, height)
@@ -177,7 +230,7 @@ impl ImageProcessor {
                 tile_side: side,
             },
         };
-        if !options.split.unwrap_or(self.config.do_image_splitting) {
+        if !self.splits(*options) || self.config.frames == Frames::Square {
             return Ok(single);
         }
         let (cols, rows) = tiles_across(resized, side);
@@ -212,6 +265,9 @@ impl ImageProcessor {
     /// As [`ImageProcessor::plan`].
     pub fn cut(&self, image: &RgbImage, options: &TileOptions) -> Result<Tiles> {
         let plan = self.plan(image.width(), image.height(), options)?;
+        if let Frames::Native { shortest_edge } = self.config.frames {
+            return native::cut(&self.config, shortest_edge, image, plan);
+        }
         let filter = self.config.resample;
         let side = plan.grid.tile_side;
         let to = |image: &RgbImage, (width, height)| resize(image, width, height, filter);
@@ -227,6 +283,7 @@ impl ImageProcessor {
             return Ok(Tiles {
                 plan,
                 frames: second.into_raw(),
+                sizes: Vec::new(),
             });
         }
         let overview = to(&second, (side, side))?;
@@ -246,7 +303,11 @@ impl ImageProcessor {
                 }
             });
         last.copy_from_slice(overview.as_raw());
-        Ok(Tiles { plan, frames })
+        Ok(Tiles {
+            plan,
+            frames,
+            sizes: Vec::new(),
+        })
     }
 
     /// Writes a tile (row, column, channel) as the network wants it: (channel, row, column) in f32.
@@ -441,10 +502,10 @@ mod tests {
         for (at, tile) in tiles.frames().take(12).enumerate() {
             let (row, col) = (at as u32 / 4, at as u32 % 4);
             let crop = image::imageops::crop_imm(&image, col * 16, row * 16, 16, 16).to_image();
-            assert_eq!(tile, crop.as_raw(), "tile {at}");
+            assert_eq!(tile.pixels, crop.as_raw(), "tile {at}");
         }
         let overview = resize(&image, 16, 16, super::super::resample::Filter::Lanczos).unwrap();
-        assert_eq!(tiles.frames().last().unwrap(), overview.as_raw());
+        assert_eq!(tiles.frames().last().unwrap().pixels, overview.as_raw());
     }
 
     #[test]

@@ -25,7 +25,16 @@ pub const END_OF_UTTERANCE: &str = "<end_of_utterance>";
 /// Stands before the overview. A single token in some tokenizers, text in others.
 pub const OVERVIEW_TAG: &str = "<global-img>";
 
-/// The tokenizer of a checkpoint of the Idefics3 family.
+/// Which tokens a family needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// `<image>`, `<fake_token_around_image>`, `<end_of_utterance>`.
+    Idefics,
+    /// `<image>`; and nothing is put before a text, whatever the file says (`add_bos_token` is switched off).
+    PaliGemma,
+}
+
+/// The tokenizer of a checkpoint.
 #[derive(Debug)]
 pub struct Tokenizer {
     path: PathBuf,
@@ -35,8 +44,9 @@ pub struct Tokenizer {
     specials: Specials,
     names: NamedTokens,
     image_id: u32,
-    fake_image_id: u32,
-    end_of_utterance_id: u32,
+    fake_image_id: Option<u32>,
+    end_of_utterance_id: Option<u32>,
+    post_process: bool,
 }
 
 /// The tokens that `tokenizer_config.json` gives a role, as templates see them.
@@ -83,12 +93,24 @@ impl Tokenizer {
     /// [`Error::MissingFile`], [`Error::Read`], [`Error::TooLarge`], [`Error::Tokenizer`],
     /// [`Error::MissingToken`], [`Error::Json`].
     pub fn load(files: &ProcessorFiles) -> Result<Self> {
+        Self::load_with(files, Needs::Idefics)
+    }
+
+    /// [`Tokenizer::load`] for PaliGemma, which has no tokens but `<image>` of its own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_paligemma(files: &ProcessorFiles) -> Result<Self> {
+        Self::load_with(files, Needs::PaliGemma)
+    }
+
+    fn load_with(files: &ProcessorFiles, needs: Needs) -> Result<Self> {
         let FileBytes { path, bytes } = files.tokenizer()?;
         let names = match files.json("tokenizer_config.json")? {
             Some(JsonFile { value, .. }) => NamedTokens::from_json(&value),
             None => NamedTokens::default(),
         };
-        Self::from_bytes(&path, &bytes, names)
+        Self::read(&path, &bytes, names, needs)
     }
 
     /// Reads the contents of a `tokenizer.json` that came from `path`.
@@ -96,6 +118,10 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`], [`Error::MissingToken`].
     pub fn from_bytes(path: &Path, bytes: &[u8], names: NamedTokens) -> Result<Self> {
+        Self::read(path, bytes, names, Needs::Idefics)
+    }
+
+    fn read(path: &Path, bytes: &[u8], names: NamedTokens, needs: Needs) -> Result<Self> {
         let broken = |source: tokenizers::Error| Error::Tokenizer {
             path: path.to_path_buf(),
             reason: source.to_string(),
@@ -112,12 +138,17 @@ impl Tokenizer {
             })
         };
         let image_id = id(IMAGE_TOKEN)?;
-        let fake_image_id = id(FAKE_IMAGE_TOKEN)?;
-        let end_of_utterance_id = id(END_OF_UTTERANCE)?;
+        let (fake_image_id, end_of_utterance_id) = match needs {
+            Needs::Idefics => (Some(id(FAKE_IMAGE_TOKEN)?), Some(id(END_OF_UTTERANCE)?)),
+            Needs::PaliGemma => (None, None),
+        };
         // What transformers' processor does: these three are special whatever the file says. So are
         // the tags of tiles here, which are no user's to write.
-        let special = [FAKE_IMAGE_TOKEN, IMAGE_TOKEN, END_OF_UTTERANCE];
-        let special = special.map(|token| AddedToken::from(token, true));
+        let special: &[&str] = match needs {
+            Needs::Idefics => &[FAKE_IMAGE_TOKEN, IMAGE_TOKEN, END_OF_UTTERANCE],
+            Needs::PaliGemma => &[IMAGE_TOKEN],
+        };
+        let special = special.iter().map(|&token| AddedToken::from(token, true));
         let added = inner.get_added_tokens_decoder().into_values();
         let tags: Vec<AddedToken> = added
             .filter(|token| is_tile_tag(&token.content) && !token.special)
@@ -127,7 +158,7 @@ impl Tokenizer {
             })
             .collect();
         inner
-            .add_special_tokens(special.into_iter().chain(tags))
+            .add_special_tokens(special.chain(tags))
             .map_err(broken)?;
         let specials = Specials::of(&inner);
         Ok(Self {
@@ -139,6 +170,7 @@ impl Tokenizer {
             image_id,
             fake_image_id,
             end_of_utterance_id,
+            post_process: needs != Needs::PaliGemma,
         })
     }
 
@@ -152,13 +184,13 @@ impl Tokenizer {
         self.image_id
     }
 
-    /// Id of `<fake_token_around_image>`.
-    pub fn fake_image_id(&self) -> u32 {
+    /// Id of `<fake_token_around_image>`, where the family has it.
+    pub fn fake_image_id(&self) -> Option<u32> {
         self.fake_image_id
     }
 
-    /// Id of `<end_of_utterance>`.
-    pub fn end_of_utterance_id(&self) -> u32 {
+    /// Id of `<end_of_utterance>`, where the family has it.
+    pub fn end_of_utterance_id(&self) -> Option<u32> {
         self.end_of_utterance_id
     }
 
@@ -175,6 +207,14 @@ impl Tokenizer {
     /// Whether the id is a special token, which no user text ever becomes.
     pub fn is_special(&self, id: u32) -> bool {
         self.specials.by_id.contains_key(&id)
+    }
+
+    /// Whether the id stands for one byte of a character that the vocabulary lacks.
+    pub(super) fn is_byte(&self, id: u32) -> bool {
+        let token = self.inner.id_to_token(id);
+        token.is_some_and(|token| {
+            token.len() == 6 && token.starts_with("<0x") && token.ends_with('>')
+        })
     }
 
     /// Number of ids, added tokens included.
@@ -222,6 +262,21 @@ impl Tokenizer {
         StreamDecoder::new(self)
     }
 
+    /// Whether a word behind a special token lacks the mark of a word's beginning that it has at the start of a text.
+    ///
+    /// # Errors
+    /// [`Error::Encode`].
+    pub(super) fn joins_words_to_special_tokens(&self) -> Result<bool> {
+        let encode = |text: &str| {
+            let encoding = self.inner.encode_fast(text, false);
+            let encoding = encoding.map_err(|error| self.failed(error))?;
+            Ok(encoding.get_ids().to_vec())
+        };
+        let alone: Vec<u32> = encode("a")?;
+        let behind: Vec<u32> = encode(&format!("{FAKE_IMAGE_TOKEN}a"))?;
+        Ok(!behind.ends_with(&alone))
+    }
+
     /// A marker for user texts of one prompt; see [`super::escape`].
     pub(super) fn marker<'t>(
         &self,
@@ -260,7 +315,7 @@ impl Tokenizer {
             first.is_some_and(|first| self.specials.by_id.get(&first.id) == Some(bos))
         });
         // transformers' rule: a template that begins with the bos token brings all there is.
-        if begins_with_bos {
+        if begins_with_bos || !self.post_process {
             return Ok(encoding.get_ids().to_vec());
         }
         match self.inner.get_post_processor() {

@@ -6,20 +6,19 @@
 //! projection is `linear.*` of the base checkpoint and is never adapted. Pages go through one at a time, so
 //! that there is no padding and a row of a batch is trivially the row of the page alone.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 use colibri_nn::{Linear, Weights};
 use image::RgbImage;
 
-use super::{PageEmbedding, QueryToken, Retriever, RetrieverSettings, Rows};
+use super::{
+    DIM, PageEmbedding, QueryToken, Retriever, RetrieverSettings, Rows, query_tokens, unit_rows,
+};
 use crate::{
-    Error, NoTrace, Result, Trace, VisualTokens,
+    NoTrace, Result, Trace, VisualTokens,
     processor::{ColIdefics3Processor, ProcessorFiles, TileGrid, TileOptions},
     registry::{Checkpoint, LoadOptions},
     vlm::idefics3::{Config, Idefics3, LookKey},
 };
-
-/// Width of a row (`self.dim` upstream).
-const DIM: usize = 128;
 
 /// The retriever.
 #[derive(Debug)]
@@ -125,38 +124,8 @@ impl ColIdefics3 {
         let hidden = text.norm(&text.forward(merged, None, trace)?)?;
         trace.record("text.norm", &hidden)?;
         let projected = self.linear.forward(&hidden)?.squeeze(0)?; // (tokens, 128)
-        let mut values = projected
-            .to_dtype(DType::F32)?
-            .to_device(&Device::Cpu)?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
-        normalise(&mut values)?;
-        let rows = Rows { values, dim: DIM };
-        trace.record(
-            "rows",
-            &Tensor::from_slice(&rows.values, (rows.num_rows(), DIM), &Device::Cpu)?,
-        )?;
-        Ok(rows)
+        unit_rows(&projected, trace)
     }
-}
-
-/// Scales every row to length 1. Upstream divides by the length as it is; a row that has none is a sign of
-/// damaged weights and would poison every score, so it is an error here.
-fn normalise(values: &mut [f32]) -> Result<()> {
-    for (row, values) in values.chunks_exact_mut(DIM).enumerate() {
-        let length = values
-            .iter()
-            .map(|v| f64::from(*v) * f64::from(*v))
-            .sum::<f64>()
-            .sqrt() as f32;
-        if !(length.is_finite() && length > 0.0) {
-            return Err(Error::DegenerateRow { row, length });
-        }
-        for value in values {
-            *value /= length;
-        }
-    }
-    Ok(())
 }
 
 impl Retriever for ColIdefics3 {
@@ -196,15 +165,10 @@ impl Retriever for ColIdefics3 {
     }
 
     fn query_tokens(&self, query: &str) -> Result<Vec<QueryToken>> {
-        let tokenizer = self.processor.tokenizer();
-        let ids = self.processor.query_ids(query)?;
-        let token = |id: &u32| {
-            Ok(QueryToken {
-                text: tokenizer.decode(&[*id], false)?,
-                special: tokenizer.is_special(*id),
-            })
-        };
-        ids.iter().map(token).collect()
+        query_tokens(
+            self.processor.tokenizer(),
+            &self.processor.query_ids(query)?,
+        )
     }
 
     fn num_bytes(&self) -> usize {

@@ -1,15 +1,21 @@
 //! Retrievers: page images and queries → rows for late interaction.
 
 mod colidefics3;
+mod colpali;
 
 pub use colidefics3::ColIdefics3;
+pub use colpali::ColPali;
 
+use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 
 use crate::{
-    Result, VisualTokens,
-    processor::{PromptVersion, TokenGeometry},
+    Error, Result, Trace, VisualTokens,
+    processor::{PromptVersion, TokenGeometry, Tokenizer},
 };
+
+/// Width of a row in every retriever of the family (`self.dim` upstream).
+const DIM: usize = 128;
 
 /// The rows of one page or query.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,4 +114,44 @@ pub trait Retriever: Send + Sync {
 
     /// Bytes the weights occupy.
     fn num_bytes(&self) -> usize;
+}
+
+/// Projected tokens `(tokens, 128)` as rows of length 1. Upstream divides by the length as it is; a row that has none
+/// is a sign of damaged weights and would poison every score, so it is an error here.
+fn unit_rows(projected: &Tensor, trace: &mut dyn Trace) -> Result<Rows> {
+    let mut values = projected
+        .to_dtype(DType::F32)?
+        .to_device(&Device::Cpu)?
+        .flatten_all()?
+        .to_vec1::<f32>()?;
+    for (row, values) in values.chunks_exact_mut(DIM).enumerate() {
+        let length = values
+            .iter()
+            .map(|v| f64::from(*v) * f64::from(*v))
+            .sum::<f64>()
+            .sqrt() as f32;
+        if !(length.is_finite() && length > 0.0) {
+            return Err(Error::DegenerateRow { row, length });
+        }
+        for value in values {
+            *value /= length;
+        }
+    }
+    let rows = Rows { values, dim: DIM };
+    trace.record(
+        "rows",
+        &Tensor::from_slice(&rows.values, (rows.num_rows(), DIM), &Device::Cpu)?,
+    )?;
+    Ok(rows)
+}
+
+/// The tokens of a query as text.
+fn query_tokens(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<QueryToken>> {
+    let token = |id: &u32| {
+        Ok(QueryToken {
+            text: tokenizer.decode(&[*id], false)?,
+            special: tokenizer.is_special(*id),
+        })
+    };
+    ids.iter().map(token).collect()
 }

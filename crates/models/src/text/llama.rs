@@ -1,16 +1,18 @@
-//! The Llama text model.
+//! The Llama text model and its relatives.
 //!
 //! Paper: Touvron et al. 2023, <https://arxiv.org/abs/2302.13971>. Upstream: `LlamaModel` in transformers
-//! 5.23; Llama 3.1's frequency scaling as in its `modeling_rope_utils.py`.
+//! 5.23; Llama 3.1's frequency scaling as in its `modeling_rope_utils.py`. What Mistral and Gemma do otherwise
+//! is a value, [`Family`](super::Family).
 
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use colibri_nn::{
     Embedding, KvCache, Linear, Norm, Placement, Rope, Weights,
-    blocks::{AttentionBlock, AttentionShape, Mlp, MlpBlock, Visibility},
+    blocks::{AttentionBlock, AttentionShape, MlpBlock, Visibility},
 };
 
+use super::Family;
 use crate::{Result, Trace};
 
 /// Positions a table is built for at most: 32 768 tokens are about twenty-eight pages, and the table of
@@ -39,7 +41,7 @@ pub struct Config {
     pub num_key_value_heads: Option<usize>,
     /// Width of a head; `hidden_size / num_attention_heads` if not given.
     pub head_dim: Option<usize>,
-    /// The MLP's activation; only `silu` occurs.
+    /// The MLP's activation; each family has one.
     pub hidden_act: String,
     /// Positions the model was made for.
     pub max_position_embeddings: usize,
@@ -57,6 +59,13 @@ pub struct Config {
     pub mlp_bias: bool,
     /// Whether the output head is the embedding table.
     pub tie_word_embeddings: bool,
+    /// Tokens that a token of Mistral sees at most, itself included.
+    pub sliding_window: Option<usize>,
+    /// Whether every token sees the whole prompt (Gemma in PaliGemma).
+    pub use_bidirectional_attention: Option<bool>,
+    /// Whose configuration it is.
+    #[serde(skip)]
+    pub family: Family,
 }
 
 impl Default for Config {
@@ -78,6 +87,9 @@ impl Default for Config {
             attention_bias: false,
             mlp_bias: false,
             tie_word_embeddings: false,
+            sliding_window: None,
+            use_bidirectional_attention: None,
+            family: Family::Llama,
         }
     }
 }
@@ -135,11 +147,15 @@ impl Config {
                 self.num_key_value_heads()
             ));
         }
-        if self.hidden_act != "silu" {
+        let activation = self.family.activation();
+        if self.hidden_act != activation {
             return Err(format!(
-                "`text_config.hidden_act` is `{}`, only `silu` is implemented",
+                "`text_config.hidden_act` is `{}`, only `{activation}` is implemented",
                 self.hidden_act
             ));
+        }
+        if self.sliding_window == Some(0) {
+            return Err("`text_config.sliding_window` is zero".to_owned());
         }
         if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps > 0.0) {
             return Err("`text_config.rms_norm_eps` must be positive".to_owned());
@@ -158,9 +174,21 @@ impl Config {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
     }
 
-    /// Positions that can be used.
+    /// Positions that can be used. A window that slides is not implemented, so the sequence ends where it would
+    /// begin to.
     pub fn num_positions(&self) -> usize {
-        self.max_position_embeddings.min(MAX_POSITIONS)
+        self.max_position_embeddings
+            .min(MAX_POSITIONS)
+            .min(self.sliding_window.unwrap_or(usize::MAX))
+    }
+
+    /// Who sees whom.
+    fn visibility(&self) -> Visibility {
+        if self.use_bidirectional_attention == Some(true) {
+            Visibility::Full
+        } else {
+            Visibility::Causal
+        }
     }
 
     /// Inverse frequencies `(head_dim / 2,)`, in f32 as torch computes them.
@@ -262,7 +290,9 @@ impl Llama {
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(config, &rope, &vb.pp("layers").pp(index)))
             .collect::<Result<Vec<_>>>()?;
-        let norm = vb.rms_norm("norm", config.hidden_size, config.rms_norm_eps)?;
+        let norm = config
+            .family
+            .norm(vb, "norm", config.hidden_size, config.rms_norm_eps)?;
         Ok(Self {
             config: config.clone(),
             embed_tokens,
@@ -290,6 +320,18 @@ impl Llama {
     /// The embedding table.
     pub fn embed_tokens(&self) -> &Embedding {
         &self.embed_tokens
+    }
+
+    /// `ids` `(tokens,)` → `(tokens, hidden)`, as the first layer takes them.
+    ///
+    /// # Errors
+    /// When an id lies beyond the table.
+    pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        let embedded = self.embed_tokens.forward(ids)?;
+        Ok(match self.config.family.embedding_scale(&self.config) {
+            Some(scale) => (embedded * scale)?,
+            None => embedded,
+        })
     }
 
     /// An empty KV cache with room for `capacity` tokens.
@@ -362,7 +404,7 @@ impl Layer {
         let bias = config.attention_bias;
         let attn = vb.pp("self_attn");
         let attention = AttentionBlock {
-            norm: vb.rms_norm("input_layernorm", hidden, eps)?,
+            norm: config.family.norm(vb, "input_layernorm", hidden, eps)?,
             q_proj: attn.linear("q_proj", hidden, q_heads * head_dim, bias)?,
             k_proj: attn.linear("k_proj", hidden, kv_heads * head_dim, bias)?,
             v_proj: attn.linear("v_proj", hidden, kv_heads * head_dim, bias)?,
@@ -374,16 +416,18 @@ impl Layer {
                 scale: (head_dim as f32).powf(-0.5),
             },
             rope: Some(Arc::clone(rope)),
-            visibility: Visibility::Causal,
+            visibility: config.visibility(),
         };
-        let mlp = vb.pp("mlp");
+        let linears = vb.pp("mlp");
+        let bias = config.mlp_bias;
+        let gate_proj = linears.linear("gate_proj", hidden, inner, bias)?;
+        let up_proj = linears.linear("up_proj", hidden, inner, bias)?;
+        let down_proj = linears.linear("down_proj", inner, hidden, bias)?;
         let mlp = MlpBlock {
-            norm: vb.rms_norm("post_attention_layernorm", hidden, eps)?,
-            mlp: Mlp::SiluGated {
-                gate_proj: mlp.linear("gate_proj", hidden, inner, config.mlp_bias)?,
-                up_proj: mlp.linear("up_proj", hidden, inner, config.mlp_bias)?,
-                down_proj: mlp.linear("down_proj", inner, hidden, config.mlp_bias)?,
-            },
+            norm: config
+                .family
+                .norm(vb, "post_attention_layernorm", hidden, eps)?,
+            mlp: config.family.mlp(gate_proj, up_proj, down_proj),
         };
         Ok(Self { attention, mlp })
     }

@@ -1,13 +1,14 @@
-//! The SigLIP vision transformer as Idefics3 uses it.
+//! The SigLIP vision transformer as Idefics2, Idefics3 and PaliGemma use it.
 //!
 //! Paper: Zhai et al. 2023, <https://arxiv.org/abs/2303.15343>. Upstream: `Idefics3VisionTransformer` in
-//! transformers 5.23 (`models/idefics3/modeling_idefics3.py`). What differs from plain SigLIP: no pooling
-//! head, and position ids by fractional buckets of a patch mask. The shipped processors only make full
-//! square tiles, for which those buckets are the identity, so positions here are `0 .. num_patches`.
+//! transformers 5.23 (`models/idefics3/modeling_idefics3.py`), `Idefics2VisionTransformer` and
+//! `SiglipVisionModel`. What differs from plain SigLIP: no pooling head, and a frame of any size, whose patches
+//! take their positions from the fraction of the frame at which they lie ([`positions`]). Upstream pads the frames
+//! of a batch and masks the padding; a frame alone has none, so there is no mask here.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use colibri_nn::{
-    Linear, Norm, Weights,
+    Linear, Norm, Placement, Weights,
     blocks::{AttentionBlock, AttentionShape, Mlp, MlpBlock, Visibility},
 };
 
@@ -129,6 +130,7 @@ pub struct SiglipTower {
     position_embedding: Tensor,
     layers: Vec<Layer>,
     post_layernorm: Norm,
+    placement: Placement,
 }
 
 impl SiglipTower {
@@ -158,6 +160,7 @@ impl SiglipTower {
             position_embedding,
             layers,
             post_layernorm,
+            placement: vb.placement().clone(),
         })
     }
 
@@ -166,14 +169,41 @@ impl SiglipTower {
         &self.config
     }
 
-    /// Patches `(tiles, num_patches, 3 * patch * patch)`, each in the order channel, row, column
-    /// ([`cut_patches`]), to features `(tiles, num_patches, hidden)`.
+    /// A normalised frame `(3, height, width)` to features `(1, patches, hidden)`, row by row over its patches.
+    /// Pixels at the right and the bottom that do not fill a patch are not looked at.
     ///
     /// # Errors
-    /// When shapes do not fit.
-    pub fn forward(&self, patches: &Tensor, trace: &mut dyn Trace) -> Result<Tensor> {
-        let embedded = self.patch_embedding.forward(patches)?; // (tiles, num_patches, hidden)
-        let mut x = embedded.broadcast_add(&self.position_embedding)?;
+    /// When the frame is smaller than a patch, or a layer fails.
+    ///
+    /// # Panics
+    /// If `pixels` has another length.
+    pub fn encode(
+        &self,
+        pixels: &[f32],
+        (width, height): (usize, usize),
+        trace: &mut dyn Trace,
+    ) -> Result<Tensor> {
+        assert_eq!(
+            pixels.len(),
+            3 * width * height,
+            "a frame of another size is a bug"
+        );
+        let patch = self.config.patch_size;
+        let (rows, cols) = (height / patch, width / patch);
+        let (num_patches, values) = (rows * cols, 3 * patch * patch);
+        let mut patches = vec![0.0; num_patches * values];
+        cut_patches(pixels, (width, height), patch, &mut patches);
+        let patches = Tensor::from_vec(patches, (1, num_patches, values), &Device::Cpu)?
+            .to_dtype(self.placement.dtype())?
+            .to_device(self.placement.device())?;
+        let embedded = self.patch_embedding.forward(&patches)?; // (1, patches, hidden)
+        let side = self.config.patches_per_side();
+        let mut x = if (rows, cols) == (side, side) {
+            embedded.broadcast_add(&self.position_embedding)?
+        } else {
+            let places = Tensor::new(positions(rows, cols, side), self.placement.device())?;
+            embedded.broadcast_add(&self.position_embedding.index_select(&places, 0)?)?
+        };
         trace.record("patch_embeddings", &x)?;
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.mlp.forward(layer.attention.forward(x, None)?)?;
@@ -220,18 +250,44 @@ impl Layer {
     }
 }
 
-/// Cuts a normalised tile `(3, side, side)` into patches `((side / patch)², 3 * patch * patch)`, row-major
+/// Where in a table of `side × side` positions the patches of a frame of `rows × cols` stand: by the fraction of the
+/// frame at which they begin, in f32 as torch calculates it (a quotient that falls just short of a boundary is part
+/// of the trained model). A frame of `side × side` gives `0, 1, 2, …`.
+pub fn positions(rows: usize, cols: usize, side: usize) -> Vec<u32> {
+    // `torch.arange(1 / side, 1.0, 1 / side)`: f64 inside, then f32.
+    let step = 1.0 / side as f64;
+    let count = ((1.0 - step) / step).ceil().max(0.0) as usize;
+    let boundaries: Vec<f32> = (0..count)
+        .map(|index| (step + index as f64 * step) as f32)
+        .collect();
+    let buckets = |len: usize| -> Vec<usize> {
+        let step = 1.0 / len as f32;
+        (0..len)
+            .map(|index| {
+                let fraction = (index as f32 * step).min((1.0_f64 - 1e-6) as f32);
+                boundaries.partition_point(|&boundary| boundary <= fraction)
+            })
+            .collect()
+    };
+    let (down, across) = (buckets(rows), buckets(cols));
+    let place = |row: &usize| {
+        let row = row * side;
+        across.iter().map(move |col| (row + col) as u32)
+    };
+    down.iter().flat_map(place).collect()
+}
+
+/// Cuts a normalised frame `(3, height, width)` into patches `(rows * cols, 3 * patch * patch)`, row-major
 /// over the grid; inside a patch channel, row, column: the order of a convolution's weights, so that the
 /// patch embedding (a convolution whose stride is its kernel) is a plain product.
-pub fn cut_patches(tile: &[f32], side: usize, patch: usize, out: &mut [f32]) {
-    let grid = side / patch;
-    let width = 3 * patch * patch;
-    for (index, out) in out.chunks_exact_mut(width).enumerate() {
-        let (row, col) = (index / grid, index % grid);
+fn cut_patches(frame: &[f32], (width, height): (usize, usize), patch: usize, out: &mut [f32]) {
+    let cols = width / patch;
+    for (index, out) in out.chunks_exact_mut(3 * patch * patch).enumerate() {
+        let (row, col) = (index / cols, index % cols);
         for (line, out) in out.chunks_exact_mut(patch).enumerate() {
             let (channel, y) = (line / patch, line % patch);
-            let start = (channel * side + row * patch + y) * side + col * patch;
-            out.copy_from_slice(&tile[start..start + patch]);
+            let start = (channel * height + row * patch + y) * width + col * patch;
+            out.copy_from_slice(&frame[start..start + patch]);
         }
     }
 }
@@ -244,7 +300,7 @@ mod tests {
     fn patches_follow_the_convolution_order() {
         let tile: Vec<f32> = (0..3 * 16).map(|i| i as f32).collect();
         let mut out = vec![0.0; 48];
-        cut_patches(&tile, 4, 2, &mut out);
+        cut_patches(&tile, (4, 4), 2, &mut out);
         // The second patch: columns 2 and 3 of rows 0 and 1, channel by channel.
         assert_eq!(
             out[12..24],
@@ -252,6 +308,26 @@ mod tests {
                 2.0, 3.0, 6.0, 7.0, 18.0, 19.0, 22.0, 23.0, 34.0, 35.0, 38.0, 39.0
             ]
         );
+    }
+
+    #[test]
+    fn a_frame_that_is_no_square_is_cut_row_by_row() {
+        // Five pixels across and four down: the last column fills no patch.
+        let frame: Vec<f32> = (0..3 * 20).map(|i| i as f32).collect();
+        let mut out = vec![0.0; 48];
+        cut_patches(&frame, (5, 4), 2, &mut out);
+        assert_eq!(out[12..16], [2.0, 3.0, 7.0, 8.0]);
+        assert_eq!(out[24..28], [10.0, 11.0, 15.0, 16.0]);
+    }
+
+    #[test]
+    fn a_full_square_has_the_positions_of_the_table() {
+        for side in [1, 2, 8, 26, 27, 32, 70] {
+            let expected: Vec<u32> = (0..(side * side) as u32).collect();
+            assert_eq!(positions(side, side, side), expected, "{side}");
+        }
+        // Half as many patches stand at every second position.
+        assert_eq!(positions(1, 4, 8), [0, 2, 4, 6]);
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! The Idefics3 backbone: SmolVLM, Idefics3 and, under another head, ColIdefics3.
+//! The backbone of the Idefics family: SmolVLM, Idefics3 and, under another head, ColIdefics3; and Idefics2, which
+//! differs in its connector (a perceiver for pixel shuffle), its text model (Mistral) and its frames, which keep the
+//! picture's shape.
 //!
-//! Paper: Laurençon et al. 2024, <https://arxiv.org/abs/2408.12637>; SmolVLM: Marafioti et al. 2025,
-//! <https://arxiv.org/abs/2504.05299>. Upstream: `Idefics3Model` in transformers 5.23.
+//! Papers: Laurençon et al. 2024, <https://arxiv.org/abs/2405.02246> (Idefics2), <https://arxiv.org/abs/2408.12637>
+//! (Idefics3); SmolVLM: Marafioti et al. 2025, <https://arxiv.org/abs/2504.05299>. Upstream: `Idefics2Model` and
+//! `Idefics3Model` in transformers 5.23.
 
 use std::{
     collections::HashMap,
@@ -12,22 +15,31 @@ use std::{
     },
 };
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use colibri_nn::{Linear, Weights};
 
+use serde_json::{Value, json};
+
+use super::merge::merge;
 use crate::{
     Error, Result, Trace,
-    connector::pixel_shuffle::PixelShuffleConnector,
-    processor::{ImageProcessor, TileOptions, Tiles},
-    text::llama::{self, Llama},
-    vision::siglip::{self, SiglipTower, cut_patches},
+    connector::{
+        perceiver::{self, PerceiverConnector},
+        pixel_shuffle::PixelShuffleConnector,
+    },
+    processor::{Frame, ImageProcessor, TileOptions, Tiles},
+    text::{
+        Family, fill,
+        llama::{self, Llama},
+    },
+    vision::siglip::{self, SiglipTower},
 };
 
-/// `config.json`, with the defaults of transformers' `Idefics3Config`.
+/// `config.json`, with the defaults of transformers' `Idefics3Config` or, as `model_type` says, `Idefics2Config`.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// `idefics3` or `smolvlm`.
+    /// `idefics3`, `smolvlm` or `idefics2`.
     pub model_type: Option<String>,
     /// Class names; tell a retriever's base from a generator.
     pub architectures: Option<Vec<String>>,
@@ -42,6 +54,8 @@ pub struct Config {
     image_token_id: Option<u32>,
     /// Whether the output head is the embedding table.
     pub tie_word_embeddings: bool,
+    /// Idefics2's resampler.
+    pub perceiver_config: Option<perceiver::Config>,
 }
 
 impl Default for Config {
@@ -59,6 +73,7 @@ impl Default for Config {
             scale_factor: None,
             image_token_id: None,
             tie_word_embeddings: false,
+            perceiver_config: None,
         }
     }
 }
@@ -74,7 +89,8 @@ impl Config {
             path: path.clone(),
             source,
         })?;
-        let config: Self = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+        let config = serde_json::from_slice(&bytes).and_then(Self::read);
+        let config = config.map_err(|source| Error::Json {
             path: path.clone(),
             source,
         })?;
@@ -84,9 +100,50 @@ impl Config {
         Ok(config)
     }
 
+    fn read(mut value: Value) -> std::result::Result<Self, serde_json::Error> {
+        if value["model_type"] != "idefics2" {
+            return serde_json::from_value(value);
+        }
+        // `sub_configs_defaults` of `configuration_idefics2.py`; what it says of the text model holds where there is
+        // no `text_config` at all.
+        let mut part = |name: &str| value.get_mut(name).map_or(Value::Null, Value::take);
+        let (mut text, mut vision, perceiver) = (
+            part("text_config"),
+            part("vision_config"),
+            part("perceiver_config"),
+        );
+        if text.is_null() {
+            text = json!({"max_position_embeddings": 32_768, "rms_norm_eps": 1e-5});
+        }
+        fill(
+            &mut vision,
+            &json!({"hidden_size": 768, "num_attention_heads": 12}),
+        );
+        let text = Family::Mistral.read(text)?;
+        let vision = serde_json::from_value(vision)?;
+        let perceiver = perceiver::Config::read(perceiver, &text)?;
+        fill(&mut value, &json!({"image_token_id": 32_001}));
+        for name in ["text_config", "vision_config", "perceiver_config"] {
+            value.as_object_mut().map(|object| object.remove(name));
+        }
+        let mut config: Self = serde_json::from_value(value)?;
+        config.text_config = text;
+        config.vision_config = vision;
+        config.perceiver_config = Some(perceiver);
+        Ok(config)
+    }
+
+    /// Whether it is Idefics2, whose frames keep the picture's shape.
+    pub fn is_idefics2(&self) -> bool {
+        self.perceiver_config.is_some()
+    }
+
     fn check(&self) -> std::result::Result<(), String> {
         self.vision_config.check()?;
         self.text_config.check()?;
+        if let Some(perceiver) = &self.perceiver_config {
+            return perceiver.check(&self.text_config);
+        }
         let side = self.vision_config.patches_per_side();
         let scale = self.scale_factor();
         if scale == 0 || !side.is_multiple_of(scale) {
@@ -109,8 +166,17 @@ impl Config {
 
     /// Visual tokens of one tile.
     pub fn tokens_per_tile(&self) -> usize {
+        if let Some(perceiver) = &self.perceiver_config {
+            return perceiver.resampler_n_latents;
+        }
         (self.vision_config.patches_per_side() / self.scale_factor()).pow(2)
     }
+}
+
+#[derive(Debug)]
+enum Connector {
+    PixelShuffle(PixelShuffleConnector),
+    Perceiver(Box<PerceiverConnector>),
 }
 
 /// Tower, connector and text model.
@@ -118,7 +184,7 @@ impl Config {
 pub struct Idefics3 {
     config: Config,
     vision: SiglipTower,
-    connector: PixelShuffleConnector,
+    connector: Connector,
     text: Llama,
     tiles_looked_at: AtomicU64,
 }
@@ -162,12 +228,21 @@ impl Idefics3 {
     /// When a tensor is missing or of another shape.
     pub fn load(config: &Config, vb: &Weights) -> Result<Self> {
         let vision = SiglipTower::load(&config.vision_config, &vb.pp("vision_model"))?;
-        let connector = PixelShuffleConnector::load(
-            config.scale_factor(),
-            config.vision_config.hidden_size,
-            config.text_config.hidden_size,
-            &vb.pp("connector"),
-        )?;
+        let (vision_hidden, text_config) = (config.vision_config.hidden_size, &config.text_config);
+        let at = vb.pp("connector");
+        let connector = match &config.perceiver_config {
+            Some(perceiver) => {
+                let connector =
+                    PerceiverConnector::load(perceiver, vision_hidden, text_config, &at)?;
+                Connector::Perceiver(Box::new(connector))
+            }
+            None => Connector::PixelShuffle(PixelShuffleConnector::load(
+                config.scale_factor(),
+                vision_hidden,
+                text_config.hidden_size,
+                &at,
+            )?),
+        };
         let text = Llama::load(&config.text_config, &vb.pp("text_model"))?;
         Ok(Self {
             config: config.clone(),
@@ -183,11 +258,12 @@ impl Idefics3 {
     pub fn look_key(&self, vb: Weights, images: &ImageProcessor, tiles: TileOptions) -> LookKey {
         // The version stands for the arithmetic, which may change with it.
         let settings = format!(
-            "{} {} {:?} {} {:?} {tiles:?}",
+            "{} {} {:?} {} {:?} {:?} {tiles:?}",
             env!("CARGO_PKG_VERSION"),
             vb.placement().arithmetic(),
             self.config.vision_config,
             self.config.scale_factor(),
+            self.config.perceiver_config,
             images.config(),
         );
         LookKey {
@@ -221,23 +297,22 @@ impl Idefics3 {
         self.text.load_head(tied, root)
     }
 
-    /// One normalised tile `(3, side, side)` to visual tokens `(tokens_per_tile, hidden)`.
+    /// One normalised frame `(3, height, width)` to visual tokens `(tokens_per_tile, hidden)`.
     ///
     /// # Errors
     /// When a layer fails.
-    pub fn encode_tile(&self, tile: &[f32], trace: &mut dyn Trace) -> Result<Tensor> {
+    pub fn encode_frame(
+        &self,
+        pixels: &[f32],
+        size: (usize, usize),
+        trace: &mut dyn Trace,
+    ) -> Result<Tensor> {
         self.tiles_looked_at.fetch_add(1, Ordering::Relaxed);
-        let vision = &self.config.vision_config;
-        let (side, patch) = (vision.image_size, vision.patch_size);
-        let (num_patches, width) = (vision.patches_per_side().pow(2), 3 * patch * patch);
-        let mut patches = vec![0.0; num_patches * width];
-        cut_patches(tile, side, patch, &mut patches);
-        let device = self.text.device();
-        let patches = Tensor::from_vec(patches, (1, num_patches, width), &Device::Cpu)?
-            .to_dtype(self.text.dtype())?
-            .to_device(device)?;
-        let features = self.vision.forward(&patches, trace)?; // (1, num_patches, vision_hidden)
-        let tokens = self.connector.forward(&features)?; // (1, tokens_per_tile, hidden)
+        let features = self.vision.encode(pixels, size, trace)?; // (1, patches, vision_hidden)
+        let tokens = match &self.connector {
+            Connector::PixelShuffle(connector) => connector.forward(&features)?,
+            Connector::Perceiver(connector) => connector.forward(&features, trace)?,
+        }; // (1, tokens_per_tile, hidden)
         trace.record("connector", &tokens)?;
         Ok(tokens.squeeze(0)?)
     }
@@ -255,37 +330,47 @@ impl Idefics3 {
         on_tile: &mut dyn FnMut(usize, usize) -> bool,
         trace: &mut dyn Trace,
     ) -> Result<Option<Tensor>> {
-        let frames: Vec<&[u8]> = images.iter().flat_map(Tiles::frames).collect();
+        let frames: Vec<Frame<'_>> = images.iter().flat_map(Tiles::frames).collect();
         if frames.is_empty() {
             return Ok(None);
         }
-        let side = self.config.vision_config.image_size;
-        let mut normalised = vec![0.0; 3 * side * side];
-        let mut seen: HashMap<&[u8], Tensor> = HashMap::new();
+        let mut normalised = Vec::new();
+        let mut seen: HashMap<Frame<'_>, Tensor> = HashMap::new();
         let mut tokens = Vec::with_capacity(frames.len());
         for (index, &frame) in frames.iter().enumerate() {
             if !on_tile(index, frames.len()) {
                 return Err(Error::Cancelled);
             }
-            if let Some(known) = seen.get(frame) {
+            if let Some(known) = seen.get(&frame) {
                 tokens.push(known.clone());
                 continue;
             }
-            if frame.len() != normalised.len() {
+            let size = (frame.width as usize, frame.height as usize);
+            if !self.takes(size) {
                 return Err(Error::Config {
                     path: "preprocessor_config.json".into(),
                     reason: format!(
-                        "tiles of {} bytes do not fit a tower for {side} × {side} pixels",
-                        frame.len()
+                        "frames of {} × {} pixels do not fit the vision tower",
+                        frame.width, frame.height
                     ),
                 });
             }
-            processor.normalize_tile(frame, &mut normalised);
-            let encoded = self.encode_tile(&normalised, trace)?;
+            normalised.resize(frame.pixels.len(), 0.0);
+            processor.normalize_tile(frame.pixels, &mut normalised);
+            let encoded = self.encode_frame(&normalised, size, trace)?;
             seen.insert(frame, encoded.clone());
             tokens.push(encoded);
         }
         Ok(Some(Tensor::cat(&tokens, 0)?))
+    }
+
+    /// Whether the tower and the connector can look at a frame of this size.
+    fn takes(&self, (width, height): (usize, usize)) -> bool {
+        let vision = &self.config.vision_config;
+        match self.connector {
+            Connector::PixelShuffle(_) => (width, height) == (vision.image_size, vision.image_size),
+            Connector::Perceiver(_) => width.min(height) >= vision.patch_size,
+        }
     }
 
     /// Token embeddings of `ids` with the rows of `<image>` replaced, in order, by the visual tokens:
@@ -294,37 +379,6 @@ impl Idefics3 {
     /// # Errors
     /// [`Error::ImageTokens`] when their numbers differ.
     pub fn merge(&self, ids: &[u32], visual: Option<&Tensor>) -> Result<Tensor> {
-        let image = self.config.image_token_id();
-        let num_ids = ids.iter().filter(|&&id| id == image).count();
-        let num_visual = visual.map_or(Ok(0), |visual| visual.dim(0))?;
-        if num_ids != num_visual {
-            return Err(Error::ImageTokens {
-                ids: num_ids,
-                visual: num_visual,
-            });
-        }
-        let embedded = self.text.embed_tokens().forward(ids)?; // (tokens, hidden)
-        let Some(visual) = visual else {
-            return Ok(embedded.unsqueeze(0)?);
-        };
-        let visual = visual.to_dtype(embedded.dtype())?;
-        // Runs of equal kind are copied as a whole: a tile's tokens are one run.
-        let mut parts = Vec::new();
-        let (mut start, mut used) = (0, 0);
-        while start < ids.len() {
-            let is_image = ids[start] == image;
-            let len = ids[start..]
-                .iter()
-                .take_while(|&&id| (id == image) == is_image)
-                .count();
-            if is_image {
-                parts.push(visual.narrow(0, used, len)?);
-                used += len;
-            } else {
-                parts.push(embedded.narrow(0, start, len)?);
-            }
-            start += len;
-        }
-        Ok(Tensor::cat(&parts, 0)?.unsqueeze(0)?)
+        merge(&self.text, ids, self.config.image_token_id(), visual)
     }
 }

@@ -156,7 +156,7 @@ proptest! {
         let question = texts.concat();
         for subject in SUBJECTS.iter() {
             let ids = subject.retriever.query_ids(&question).unwrap();
-            let end = subject.retriever.tokenizer().end_of_utterance_id();
+            let end = subject.retriever.tokenizer().end_of_utterance_id().unwrap();
             let mut expected = subject.literal_ids(&question);
             expected.extend([end; 10]);
             prop_assert_eq!(&ids, &expected);
@@ -189,7 +189,7 @@ fn two_texts_side_by_side_make_no_token() {
             content,
         }];
         let ids = subject.processor.ids(&messages, &[], false).unwrap();
-        let end = subject.processor.tokenizer().end_of_utterance_id();
+        let end = subject.processor.tokenizer().end_of_utterance_id().unwrap();
         assert_eq!(ids.iter().filter(|&&id| id == end).count(), 1);
     }
 }

@@ -98,7 +98,7 @@ fn tiles_are_those_of_transformers() {
         assert_eq!(grid, expected, "{case}");
         assert_eq!(tiles.num_frames(), number("frames") as usize, "{case}");
         for (at, tile) in tiles.frames().enumerate() {
-            let digits = golden::sha256(tile);
+            let digits = golden::sha256(tile.pixels);
             assert_eq!(
                 digits[..8],
                 *case["frame_sha256"][at].as_str().unwrap(),

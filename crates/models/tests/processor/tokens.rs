@@ -102,8 +102,8 @@ fn ids_of_the_special_tokens() {
     };
     let tokenizer = tokenizer(&folder.join("tokenizer.json"));
     assert_eq!(tokenizer.image_id(), 49190);
-    assert_eq!(tokenizer.fake_image_id(), 49189);
-    assert_eq!(tokenizer.end_of_utterance_id(), 49279);
+    assert_eq!(tokenizer.fake_image_id(), Some(49189));
+    assert_eq!(tokenizer.end_of_utterance_id(), Some(49279));
     assert_eq!(tokenizer.id_of("<row_2_col_1>"), Some(49159));
     assert!(tokenizer.is_special(49159) && tokenizer.is_special(1) && !tokenizer.is_special(17));
 }

@@ -231,7 +231,7 @@ impl AttentionBlock {
             q_heads,
             kv_heads,
             head_dim,
-            scale,
+            ..
         } = self.shape;
         let normed = self.norm.forward(x)?;
         let heads = |linear: &Linear, count: usize| -> Result<Tensor> {
@@ -252,16 +252,8 @@ impl AttentionBlock {
             (k, v) = cache.append_dense(k, v)?;
         }
         let total = k.dim(2)?;
-        let repeat = |t: &Tensor| -> Result<Tensor> {
-            let groups = q_heads / kv_heads;
-            let spread = t
-                .unsqueeze(2)?
-                .expand((batch, kv_heads, groups, total, head_dim))?;
-            Ok(spread.reshape((batch, q_heads, total, head_dim))?)
-        };
-        let scores = (q.matmul(&repeat(&k)?.t()?)? * f64::from(scale))?.to_dtype(DType::F32)?;
-        let scores = match self.visibility {
-            Visibility::Full => scores, // (batch, q_heads, seq, total)
+        let mask = match self.visibility {
+            Visibility::Full => None,
             Visibility::Causal => {
                 let mask: Vec<f32> = (0..seq)
                     .flat_map(|row| {
@@ -274,22 +266,52 @@ impl AttentionBlock {
                         })
                     })
                     .collect();
-                scores.broadcast_add(&Tensor::from_vec(mask, (seq, total), x.device())?)?
+                Some(Tensor::from_vec(mask, (seq, total), x.device())?)
             }
         };
-        let shifted = scores
-            .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
-            .exp()?;
-        let weights = shifted
-            .broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?
-            .to_dtype(x.dtype())?;
-        let out = weights.matmul(&repeat(&v)?)?.transpose(1, 2)?.reshape((
-            batch,
-            seq,
-            q_heads * head_dim,
-        ))?;
+        let out = attend_dense(&self.shape, &q, &k, &v, mask.as_ref())?;
         Ok((x + self.o_proj.forward_dense(&out)?)?)
     }
+}
+
+/// Attention with candle's operations: queries `(batch, q_heads, seq, head_dim)`, keys and values
+/// `(batch, kv_heads, total, head_dim)` → `(batch, seq, q_heads * head_dim)`. The mask `(seq, total)` is added to
+/// the scores.
+pub(super) fn attend_dense(
+    shape: &AttentionShape,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&Tensor>,
+) -> Result<Tensor> {
+    let &AttentionShape {
+        q_heads,
+        kv_heads,
+        head_dim,
+        scale,
+    } = shape;
+    let (batch, _, seq, _) = q.dims4()?;
+    let total = k.dim(2)?;
+    let repeat = |t: &Tensor| -> Result<Tensor> {
+        let groups = q_heads / kv_heads;
+        let spread = t
+            .unsqueeze(2)?
+            .expand((batch, kv_heads, groups, total, head_dim))?;
+        Ok(spread.reshape((batch, q_heads, total, head_dim))?)
+    };
+    // (batch, q_heads, seq, total)
+    let mut scores = (q.matmul(&repeat(k)?.t()?)? * f64::from(scale))?.to_dtype(DType::F32)?;
+    if let Some(mask) = mask {
+        scores = scores.broadcast_add(mask)?;
+    }
+    let shifted = scores
+        .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
+        .exp()?;
+    let weights = shifted
+        .broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?
+        .to_dtype(q.dtype())?;
+    let out = weights.matmul(&repeat(v)?)?.transpose(1, 2)?;
+    Ok(out.reshape((batch, seq, q_heads * head_dim))?)
 }
 
 /// Roughly how long products of `rows` rows with so many weights take on one thread.

@@ -1,8 +1,8 @@
 //! `x += mlp(norm(x))`.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use colibri_kernels::{
-    activation::silu_mul,
+    activation::{gelu_tanh_mul, silu_mul},
     gemm::{Activation, Write},
     parallel,
     rows::{Rows, RowsMut},
@@ -32,6 +32,139 @@ pub enum Mlp {
         /// `intermediate → hidden`.
         down_proj: Linear,
     },
+    /// `down(gelu_tanh(gate(x)) * up(x))`, as in Gemma.
+    GeluGated {
+        /// `hidden → intermediate`.
+        gate_proj: Linear,
+        /// `hidden → intermediate`.
+        up_proj: Linear,
+        /// `intermediate → hidden`.
+        down_proj: Linear,
+    },
+}
+
+impl Mlp {
+    /// The layer that the input enters.
+    fn input(&self) -> &Linear {
+        match self {
+            Self::Gelu { fc1, .. } => fc1,
+            Self::SiluGated { gate_proj, .. } | Self::GeluGated { gate_proj, .. } => gate_proj,
+        }
+    }
+
+    /// The layer that the output leaves.
+    fn output(&self) -> &Linear {
+        match self {
+            Self::Gelu { fc2, .. } => fc2,
+            Self::SiluGated { down_proj, .. } | Self::GeluGated { down_proj, .. } => down_proj,
+        }
+    }
+
+    /// `x` `(…, inputs)` → `(…, outputs)`, without norm and residual: a projection between two models.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if !self.input().is_packed() {
+            return self.forward_dense(x);
+        }
+        let (inputs, outputs) = (self.input().inputs(), self.output().outputs());
+        let mut shape = x.dims().to_vec();
+        if shape.pop() != Some(inputs) {
+            return Err(candle_core::Error::Msg(format!(
+                "an MLP over {inputs} features was given {:?}",
+                x.dims()
+            ))
+            .into());
+        }
+        let num_rows: usize = shape.iter().product();
+        shape.push(outputs);
+        let width = self.input().outputs();
+        let mut out = vec![0.0; num_rows * outputs];
+        let nanos = (2 * num_rows * inputs * width) as u64 / 100;
+        cpu::with_values(&x.contiguous()?, |values| {
+            let x = Rows::new(values, num_rows, inputs);
+            parallel::for_each_block(num_rows, nanos, [&mut out], |rows, [out]| {
+                let mut inner = Scratch::take(rows.len() * width);
+                self.forward_slices(x.slice(rows), &mut inner, out, Write::Store);
+            });
+        })?;
+        Ok(Tensor::from_vec(out, shape, &Device::Cpu)?)
+    }
+
+    /// `inner` holds the rows between the two products.
+    fn forward_slices(&self, x: Rows<'_>, inner: &mut [f32], out: &mut [f32], write: Write) {
+        let rows = x.num_rows();
+        match self {
+            Self::Gelu { fc1, .. } => {
+                let target = Target {
+                    linear: fc1,
+                    out: inner,
+                    activation: Activation::GeluTanh,
+                    write: Write::Store,
+                };
+                project(x, vec![target]);
+            }
+            Self::SiluGated {
+                gate_proj, up_proj, ..
+            }
+            | Self::GeluGated {
+                gate_proj, up_proj, ..
+            } => {
+                let mut up = Scratch::take(inner.len());
+                let target = |linear, out| Target {
+                    linear,
+                    out,
+                    activation: Activation::Identity,
+                    write: Write::Store,
+                };
+                project(
+                    x,
+                    vec![target(gate_proj, &mut *inner), target(up_proj, &mut up)],
+                );
+                let width = gate_proj.outputs();
+                let (gate, up) = (
+                    RowsMut::new(inner, rows, width),
+                    Rows::new(&up, rows, width),
+                );
+                if matches!(self, Self::SiluGated { .. }) {
+                    silu_mul(gate, up);
+                } else {
+                    gelu_tanh_mul(gate, up);
+                }
+            }
+        }
+        let output = self.output();
+        project(
+            Rows::new(inner, rows, output.inputs()),
+            vec![Target {
+                linear: output,
+                out,
+                activation: Activation::Identity,
+                write,
+            }],
+        );
+    }
+
+    /// The same with candle's operations.
+    fn forward_dense(&self, x: &Tensor) -> Result<Tensor> {
+        let gated = |gate: Tensor, up_proj: &Linear, down_proj: &Linear| {
+            down_proj.forward_dense(&(gate * up_proj.forward_dense(x)?)?)
+        };
+        match self {
+            Self::Gelu { fc1, fc2 } => fc2.forward_dense(&fc1.forward_dense(x)?.gelu()?),
+            Self::SiluGated {
+                gate_proj,
+                up_proj,
+                down_proj,
+            } => gated(gate_proj.forward_dense(x)?.silu()?, up_proj, down_proj),
+            Self::GeluGated {
+                gate_proj,
+                up_proj,
+                down_proj,
+            } => gated(gate_proj.forward_dense(x)?.gelu()?, up_proj, down_proj),
+        }
+    }
 }
 
 /// The MLP half of a transformer layer.
@@ -51,12 +184,10 @@ impl MlpBlock {
     /// When shapes do not fit.
     pub fn forward(&self, x: Tensor) -> Result<Tensor> {
         let (batch, seq, hidden) = x.dims3()?;
-        let input = match &self.mlp {
-            Mlp::Gelu { fc1, .. } => fc1,
-            Mlp::SiluGated { gate_proj, .. } => gate_proj,
-        };
+        let input = self.mlp.input();
         if !input.is_packed() {
-            return self.forward_dense(&x);
+            let out = self.mlp.forward_dense(&self.norm.forward(&x)?)?;
+            return Ok((x + out)?);
         }
         let width = input.outputs();
         cpu::in_place(&x, "MLP half-block", |values| {
@@ -70,75 +201,11 @@ impl MlpBlock {
                     Rows::new(x, rows.len(), hidden),
                     RowsMut::new(&mut normed, rows.len(), hidden),
                 );
-                self.forward_slices(Rows::new(&normed, rows.len(), hidden), &mut inner, x);
+                let normed = Rows::new(&normed, rows.len(), hidden);
+                self.mlp.forward_slices(normed, &mut inner, x, Write::Add);
             });
             Ok(())
         })?;
         Ok(x)
-    }
-
-    fn forward_slices(&self, normed: Rows<'_>, inner: &mut [f32], x: &mut [f32]) {
-        let rows = normed.num_rows();
-        let output = match &self.mlp {
-            Mlp::Gelu { fc1, fc2 } => {
-                let target = Target {
-                    linear: fc1,
-                    out: inner,
-                    activation: Activation::GeluTanh,
-                    write: Write::Store,
-                };
-                project(normed, vec![target]);
-                fc2
-            }
-            Mlp::SiluGated {
-                gate_proj,
-                up_proj,
-                down_proj,
-            } => {
-                let mut up = Scratch::take(inner.len());
-                let target = |linear, out| Target {
-                    linear,
-                    out,
-                    activation: Activation::Identity,
-                    write: Write::Store,
-                };
-                project(
-                    normed,
-                    vec![target(gate_proj, &mut *inner), target(up_proj, &mut up)],
-                );
-                let width = gate_proj.outputs();
-                silu_mul(
-                    RowsMut::new(inner, rows, width),
-                    Rows::new(&up, rows, width),
-                );
-                down_proj
-            }
-        };
-        project(
-            Rows::new(inner, rows, output.inputs()),
-            vec![Target {
-                linear: output,
-                out: x,
-                activation: Activation::Identity,
-                write: Write::Add,
-            }],
-        );
-    }
-
-    /// The same with candle's operations.
-    fn forward_dense(&self, x: &Tensor) -> Result<Tensor> {
-        let normed = self.norm.forward(x)?;
-        let out = match &self.mlp {
-            Mlp::Gelu { fc1, fc2 } => fc2.forward_dense(&fc1.forward_dense(&normed)?.gelu()?)?,
-            Mlp::SiluGated {
-                gate_proj,
-                up_proj,
-                down_proj,
-            } => {
-                let gate = gate_proj.forward_dense(&normed)?.silu()?;
-                down_proj.forward_dense(&(gate * up_proj.forward_dense(&normed)?)?)?
-            }
-        };
-        Ok((x + out)?)
     }
 }

@@ -6,7 +6,7 @@
 //! `scale = lora_alpha / r` (Hu et al. 2021, <https://arxiv.org/abs/2106.09685>; PEFT `lora/layer.py`).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
@@ -133,7 +133,8 @@ pub struct Adapter {
     config: AdapterConfig,
     store: WeightStore,
     path: PathBuf,
-    modules: BTreeSet<String>,
+    /// Adapted modules, [`canonical`] → as the file names them.
+    modules: BTreeMap<String, String>,
     expression: Option<fancy_regex::Regex>,
     /// Whether `B·A` is added to the base weights at load (no cost per token, but the base can then not
     /// be shared) or kept beside them.
@@ -175,7 +176,7 @@ impl Adapter {
             config,
             store,
             path,
-            modules: BTreeSet::new(),
+            modules: BTreeMap::new(),
             expression,
             merged,
         };
@@ -209,14 +210,14 @@ impl Adapter {
             config,
             store: WeightStore::made_up(seed),
             path: path.clone(),
-            modules: BTreeSet::new(),
+            modules: BTreeMap::new(),
             expression: Some(expression),
             merged: false,
         })
     }
 
     fn collect_modules(&mut self) -> Result<()> {
-        let mut modules = BTreeSet::new();
+        let mut modules = BTreeMap::new();
         for name in self.store.names() {
             let bare = name.strip_prefix(PREFIX).unwrap_or(name);
             let module = [".lora_A.weight", ".lora_B.weight"]
@@ -228,7 +229,10 @@ impl Adapter {
                     "tensor `{name}` is for a module that `target_modules` does not match"
                 )));
             }
-            modules.insert(module.to_owned());
+            let same = modules.insert(canonical(module), module.to_owned());
+            if same.is_some_and(|other| other != module) {
+                return Err(self.unfit(format!("module `{module}` is there under two names")));
+            }
         }
         self.modules = modules;
         Ok(())
@@ -263,7 +267,7 @@ impl Adapter {
 
     /// Names of the adapted modules, sorted.
     pub fn modules(&self) -> impl Iterator<Item = &str> {
-        self.modules.iter().map(String::as_str)
+        self.modules.values().map(String::as_str)
     }
 
     pub(crate) fn merged(&self) -> bool {
@@ -277,21 +281,19 @@ impl Adapter {
         inputs: usize,
         outputs: usize,
     ) -> Result<Option<Factors>> {
-        if self.store.is_made_up() {
-            if !self.matches(module)? {
-                return Ok(None);
-            }
-        } else if !self.modules.contains(module) {
-            if self.matches(module)? {
+        let stored = match self.modules.get(&canonical(module)) {
+            Some(stored) => stored.as_str(),
+            None if !self.matches(module)? => return Ok(None),
+            None if self.store.is_made_up() => module,
+            None => {
                 return Err(self.unfit(format!(
                     "module `{module}` should be adapted, but its factors are missing"
                 )));
             }
-            return Ok(None);
-        }
+        };
         let rank = self.config.r;
-        let a = self.read(&format!("{module}.lora_A.weight"), &[rank, inputs])?;
-        let mut b = self.read(&format!("{module}.lora_B.weight"), &[outputs, rank])?;
+        let a = self.read(&format!("{stored}.lora_A.weight"), &[rank, inputs])?;
+        let mut b = self.read(&format!("{stored}.lora_B.weight"), &[outputs, rank])?;
         let scale = self.config.scale();
         for value in &mut b {
             *value *= scale;
@@ -308,6 +310,17 @@ impl Adapter {
         };
         self.store.read_all(name, shape)
     }
+}
+
+/// A module's name without the levels that come and go between versions of one architecture: ColPali's
+/// `model.language_model.model.layers.0` became `model.model.language_model.layers.0`, and an adapter saved over
+/// the one fits a base saved as the other.
+fn canonical(module: &str) -> String {
+    let levels = module.split('.');
+    let kept: Vec<&str> = levels
+        .filter(|level| !matches!(*level, "base_model" | "model" | "vlm"))
+        .collect();
+    kept.join(".")
 }
 
 impl Factors {

@@ -147,6 +147,11 @@ impl Weights {
         self.store.contains(&self.full(name))
     }
 
+    /// Full names of all tensors of the checkpoint, sorted, whatever the prefix of this view.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.store.names()
+    }
+
     /// Bytes of the matrices that were loaded through this view and those derived from it; those that were shared
     /// count where they were loaded first.
     pub fn loaded_bytes(&self) -> usize {
@@ -327,6 +332,18 @@ impl Weights {
             eps,
             &self.placement,
         )
+    }
+
+    /// Root-mean-square normalisation as Gemma writes it: the file holds `weight - 1`.
+    ///
+    /// # Errors
+    /// When the tensor is missing or of another shape.
+    pub fn rms_norm_from_one(&self, name: &str, hidden: usize, eps: f64) -> Result<Norm> {
+        let mut weight = self.pp(name).values("weight", &[hidden])?;
+        for value in &mut weight {
+            *value += 1.0;
+        }
+        Norm::rms(weight, eps, &self.placement)
     }
 }
 
