@@ -92,8 +92,12 @@ impl Idefics3Processor {
         let tokenizer = Tokenizer::load(files)?;
         let images = PreprocessorConfig::load_over(files, &PreprocessorConfig::native())?;
         let space = tokenizer.joins_words_to_special_tokens()?;
+        // Frames of videos keep their own shape too, and are not quartered.
+        let mut frames = images.clone();
+        frames.do_image_splitting = false;
         Ok(Self {
             images: ImageProcessor::new(images),
+            frames: ImageProcessor::new(frames),
             template: match ChatTemplate::load(files) {
                 Err(Error::MissingTemplate { .. }) => {
                     ChatTemplate::new("(the template of Idefics2)", IDEFICS2_TEMPLATE)?
