@@ -5,12 +5,14 @@
     clippy::case_sensitive_file_extension_comparisons,
     clippy::format_collect,
     clippy::format_push_string,
+    clippy::print_stderr,
     clippy::wildcard_enum_match_arm,
-    reason = "small pieces of text and JSON, where the shortest way reads best"
+    reason = "small pieces of text and JSON, where the shortest way reads best; a test that is skipped says so"
 )]
 
 mod asking;
 mod attacks;
+mod browser;
 mod contract;
 mod documents;
 mod openai;
