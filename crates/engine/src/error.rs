@@ -43,6 +43,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A file of turns is not one.
+    #[error("`{}` is no conversation: {reason}", path.display())]
+    Messages {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
     /// A path whose name is not Unicode cannot be kept in the catalogue.
     #[error("the name of `{}` is not valid Unicode; rename the file", path.display())]
     PathName {
@@ -136,6 +144,7 @@ impl Error {
             Self::Index(_) => "index",
             Self::Io { .. } => "io",
             Self::Picture { .. } => "picture",
+            Self::Messages { .. } => "messages",
             Self::PathName { .. } => "path_name",
             Self::ModelName { .. } => "model_name",
             Self::NoRetriever { .. } => "no_retriever",
@@ -164,7 +173,15 @@ impl Error {
                     .to_owned(),
             ),
             Self::NothingToRead { .. } => Some(
-                "PDF, PNG, JPEG, WebP, TIFF, GIF and BMP files can be read; hidden and ignored files are left out unless `--hidden` or `--no-ignore` is given"
+                "PDF, PNG, JPEG, WebP, TIFF, GIF and BMP files can be read, and videos with ffmpeg; hidden and ignored files are left out unless `--hidden` or `--no-ignore` is given"
+                    .to_owned(),
+            ),
+            Self::Document(colibri_document::Error::NoVideoTool { .. }) => Some(
+                "install ffmpeg (for example `apt install ffmpeg` or `brew install ffmpeg`), or give an animated GIF or WebP, or a folder of frames"
+                    .to_owned(),
+            ),
+            Self::Messages { .. } => Some(
+                "it should hold a list such as [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"path\": \"a.png\"}, {\"type\": \"text\", \"text\": \"What is it?\"}]}]"
                     .to_owned(),
             ),
             Self::MemoryUnknown { .. } => Some(
@@ -205,6 +222,7 @@ impl Error {
             Self::Document(_)
             | Self::Web(_)
             | Self::Picture { .. }
+            | Self::Messages { .. }
             | Self::PathName { .. }
             | Self::ModelName { .. }
             | Self::NothingToRead { .. }

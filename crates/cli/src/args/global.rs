@@ -101,6 +101,9 @@ pub(crate) struct Global {
     /// Longest edge of a page in tiles, instead of the model's own
     #[arg(long, value_name = "N", global = true)]
     pub(crate) detail: Option<NonZeroU32>,
+    /// The generator looks at each picture as one tile, uncut: coarse and fast
+    #[arg(long, global = true)]
+    pub(crate) no_split: bool,
     /// Keep at most so much of what is seen on pages beside the index, so that they are looked at once; `off` for none
     #[arg(long, value_name = "SIZE|off", default_value = "2GiB", value_parser = feature_cache, global = true)]
     pub(crate) feature_cache: u64,

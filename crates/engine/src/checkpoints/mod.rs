@@ -125,7 +125,8 @@ pub struct ModelConfig {
     pub precision: PrecisionChoice,
     /// Prompts of the retriever.
     pub prompt_version: Option<PromptVersion>,
-    /// How pictures are cut, where it differs from the checkpoint.
+    /// How pictures are cut, where it differs from the checkpoint. Whether they are cut at all is said to
+    /// the generator alone.
     pub tiles: TileOptions,
     /// Bytes of what is seen on pages that are kept beside an index; 0 for none.
     pub feature_bytes: u64,
@@ -430,7 +431,9 @@ impl Models {
         on_event(ModelEvent::Loading {
             model: located.name.clone(),
         });
-        let options = self.options(located, &plan);
+        let mut options = self.options(located, &plan);
+        // Not cutting is for conversations: rows of pages that are cut otherwise do not compare.
+        options.tiles.split = None;
         let checkpoint = located.checkpoint.clone();
         if self.config.memory.is_none() {
             return Ok(registry::load_retriever(&checkpoint, &options)?.into());
