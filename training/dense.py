@@ -1,16 +1,20 @@
 """Stage 1: tiles full of text, supervised everywhere.
 
-Three losses from the first step: (a) a throw-away head on the tower names the character under every 8 x 8 pixels; (b) the
-retriever's rows over a word are that word among thousands (`targets.py`), with a second throw-away head straight after the
-connector; (c) query tokens are the word they spell. Trains tower, connector, text model, adapter and projection together.
+Three losses from the first step: (a) throw-away heads on the tower and on the connector name the character under every 8 x 8
+pixels (the connector's output must keep the letters, or nothing can be read aloud from it); (b) the retriever's rows over a word
+are that word among thousands (`targets.py`), with another throw-away head straight after the connector; (c) query tokens are the
+word they spell. Trains tower, connector, text model, adapter and projection together.
 
     python dense.py --minutes 40            # CPU; resumes from runs/dense.pt
+    python dense.py --start shipped --minutes 20                        # on from what restore.py made of builtin/
     python dense.py --minutes 8 --device cuda --batch 512 --workers 14
 """
 
 from __future__ import annotations
 
+import quiet  # noqa: F401  (first)
 import argparse
+import math
 import random
 from pathlib import Path
 
@@ -123,6 +127,7 @@ class Heads(nn.Module):
         super().__init__()
         self.characters = nn.Linear(vision, 4 * sup.CLASSES)
         self.words = nn.Linear(text, targets.DIM)
+        self.letters = nn.Linear(text, 16 * sup.CLASSES)
         #: a running mean of the share of characters named right: it decides how much the word losses weigh
         self.register_buffer("right", torch.zeros(()))
 
@@ -133,9 +138,10 @@ class Heads(nn.Module):
 
 
 def character_loss(logits: torch.Tensor, grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (tile, 256, 4 * classes) against the grid (tile, 32, 32); paper counts for a tenth. Also: how many inked squares are right."""
-    tiles = grid.shape[0]
-    wanted = grid.view(tiles, 16, 2, 16, 2).permute(0, 1, 3, 2, 4).reshape(-1).long()
+    """Logits (tile, 256, 4 * classes) of patches or (tile, 64, 16 * classes) of visual tokens against the grid (tile, 32, 32); paper
+    counts for a tenth. Also: how many inked squares are right."""
+    tiles, side = grid.shape[0], math.isqrt(logits.shape[1])
+    wanted = grid.view(tiles, side, 32 // side, side, 32 // side).permute(0, 1, 3, 2, 4).reshape(-1).long()
     flat = logits.float().view(-1, sup.CLASSES)
     weight = torch.where(wanted > 0, 1.0, 0.1)
     loss = (F.cross_entropy(flat, wanted, reduction="none") * weight).sum() / weight.sum()
@@ -175,9 +181,11 @@ def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, dty
         queries = model.states(batch["query_ids"], None)
         named = heads.characters(patches)
         early = heads.words(visual)
+        letters = heads.letters(visual)
         late = model.linear(states)
         asked = model.linear(queries)
     loss_characters, right = character_loss(named, batch["grid"])
+    loss_letters, kept_letters = character_loss(letters, batch["grid"])
     image = batch["ids"] == model.cfg.image_token_id
     unit = lambda x: F.normalize(x.float(), dim=-1)
     rows = unit(late[image])
@@ -193,8 +201,29 @@ def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, dty
     with torch.no_grad():
         heads.right.mul_(0.95).add_(0.05 * right)
     weight = heads.word_weight()
-    loss = loss_characters + weight * (0.25 * loss_early + 0.5 * loss_late + 0.5 * loss_query) + 0.1 * blank
-    return loss, {"characters": loss_characters, "right": right, "early": loss_early, "late": loss_late, "hit": hit, "blank": blank, "query": loss_query, "asked": asked_right}
+    loss = loss_characters + 0.4 * loss_letters + weight * (0.25 * loss_early + 0.5 * loss_late + 0.5 * loss_query) + 0.1 * blank
+    return loss, {"characters": loss_characters, "right": right, "kept": kept_letters, "early": loss_early, "late": loss_late, "hit": hit, "blank": blank, "query": loss_query, "asked": asked_right}
+
+
+def fit_heads(model: Colibri, heads: Heads, batches, steps: int, device: torch.device) -> None:
+    """A model that comes without its throw-away heads gets new ones, fitted while it stands still: their first gradients are noise."""
+    optimiser = torch.optim.AdamW(heads.parameters(), lr=1e-2, betas=(0.9, 0.98), weight_decay=0.0)
+    for step, (_, batch) in zip(range(steps), batches):
+        batch = {k: v.to(device) for k, v in batch.items()}
+        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
+            patches = model.tower(normalise(batch["pixels"]))
+            visual = model.model.connector(patches)
+        loss_characters, right = character_loss(heads.characters(patches.float()), batch["grid"])
+        loss_letters, _ = character_loss(heads.letters(visual.float()), batch["grid"])
+        loss_word, hit = word_loss(F.normalize(heads.words(visual.float()), dim=-1).flatten(0, 1), batch, batch["vectors"])
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-2 * (1 - step / steps)
+        optimiser.zero_grad()
+        (loss_characters + loss_letters + loss_word).backward()
+        optimiser.step()
+        heads.right.mul_(0.9).add_(0.1 * right)
+        if step % 20 == 19:
+            print(f"heads, step {step + 1}: {float(right):.2f} of the inked squares named, {float(hit):.2f} of the words", flush=True)
 
 
 def main() -> None:
@@ -202,12 +231,15 @@ def main() -> None:
     device = torch.device(options.device)
     torch.manual_seed(options.seed)
     model = Colibri(config(load_tokenizer(options.runs / "tokenizer"))).to(device)
+    model.model.text_model.config._attn_implementation = "eager"  # on sequences this short
     heads = Heads(192, 192).to(device)
     rng = random.Random(options.seed)
     pool = torch.from_numpy(np.stack([targets.vector(w) for w in {words.bare(words.token(rng)) for _ in range(POOL)} if w])).to(device)
     optimiser = Optimisers(model, heads, options.rate)
     clock = Clock(options, "dense")
-    resume(options, "dense", model, heads, optimiser, clock)
+    if not resume(options, "dense", model, heads, optimiser, clock):
+        # Numbered far from the training's own batches.
+        fit_heads(model, heads, stream(Tiles(options.runs / "tokenizer", options.batch, 4, options.seed), 10_000_000, options.workers), 80, device)
     dtype = torch.bfloat16
     for step, batch in stream(Tiles(options.runs / "tokenizer", options.batch, 4, options.seed), clock.step, options.workers):
         if clock.over():

@@ -12,6 +12,7 @@ colpali-engine and transformers themselves, pages through the real processor.
 
 from __future__ import annotations
 
+import quiet  # noqa: F401  (first)
 import argparse
 import json
 import random

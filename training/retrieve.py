@@ -11,6 +11,7 @@ word they spell; (c) late interaction: each page's questions must score their pa
 
 from __future__ import annotations
 
+import quiet  # noqa: F401  (first)
 import random
 import sys
 from pathlib import Path

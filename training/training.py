@@ -133,8 +133,9 @@ def save(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.Mo
     os.replace(path.with_suffix(".tmp"), path)
 
 
-def resume(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.Module | None, optimiser: Optimisers, clock: Clock) -> None:
-    """Continues this stage where it stopped, or starts it from another stage's weights (`--start`)."""
+def resume(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.Module | None, optimiser: Optimisers, clock: Clock) -> bool:
+    """Continues this stage where it stopped, or starts it from another stage's weights (`--start`). Returns whether the heads
+    need no fitting: they came with the weights, or all begins at random together."""
     path = options.runs / f"{stage}.pt"
     if path.exists():
         state = torch.load(path, map_location=options.device, weights_only=True)
@@ -150,6 +151,8 @@ def resume(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.
         if heads and state["heads"]:
             heads.load_state_dict(state["heads"], strict=False)
         print(f"{stage} starts from {options.start}", flush=True)
+        return heads is None or state["heads"] is not None
+    return True
 
 
 def _work(make: Callable[[int], dict], steps: multiprocessing.Queue, done: multiprocessing.Queue) -> None:

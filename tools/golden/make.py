@@ -22,6 +22,7 @@ import inputs  # noqa: E402
 import pixels  # noqa: E402
 import real  # noqa: E402
 import strings  # noqa: E402
+import videos  # noqa: E402
 from checkpoints import SPECS  # noqa: E402
 from paths import CASES, CHECKPOINTS, IMAGES, OUT  # noqa: E402
 
@@ -54,6 +55,7 @@ MAX_BYTES = 7_000_000
 JOBS = {
     "networks": networks, "colpali": only_colpali, "idefics2": only_idefics2, "pixels": pixels.make, "inputs": inputs.make, "strings": strings.make, "real": real.make,
 }  # fmt: skip
+JOBS["videos"] = videos.make
 
 
 def main() -> None:

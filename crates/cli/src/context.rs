@@ -85,9 +85,10 @@ impl Context {
             prompt_version: self.global.prompts(),
             tiles: TileOptions {
                 detail: self.global.detail,
-                split: None,
+                split: self.global.no_split.then_some(false),
             },
             feature_bytes: self.global.feature_cache,
+            memory: self.global.memory,
         }))
     }
 

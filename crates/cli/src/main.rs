@@ -20,7 +20,7 @@ mod text;
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches};
-use colibri_engine::document::worker;
+use colibri_engine::document::{video, worker};
 
 use crate::{
     args::Cli,
@@ -29,7 +29,7 @@ use crate::{
     screen::Screen,
 };
 
-/// The first argument with which this program starts itself to read one PDF.
+/// The first argument with which this program starts itself to read one PDF, or a video.
 const WORKER: &str = "pdf-worker";
 
 /// How a command ended that did not fail.
@@ -47,7 +47,11 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     // Before anything else: a worker reads no settings, and its standard output carries pages.
     if arguments.get(1).is_some_and(|argument| argument == WORKER) {
-        return worker::serve(std::io::stdin(), std::io::stdout());
+        // Or become another program, within the same bounds.
+        return match arguments.get(2) {
+            Some(word) if word == "exec" => video::exec(&arguments[3..]),
+            Some(_) | None => worker::serve(std::io::stdin(), std::io::stdout()),
+        };
     }
     let cli = match parse(&arguments) {
         Ok(cli) => cli,

@@ -43,6 +43,7 @@ impl<'a> ModelProgress<'a> {
         // A fetch looks at no flag; what is on disk is kept, so it may end anywhere.
         self.interrupt.end_if_stopped();
         match event {
+            ModelEvent::Planned(plan) => self.screen.detail(&text::plan(&plan)),
             ModelEvent::Loading { model } => self.tell("load", &format!("loading {model}")),
             ModelEvent::Fallback { message } => {
                 let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);

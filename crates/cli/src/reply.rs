@@ -1,14 +1,19 @@
 //! Text as it comes into being: tokens at once, then what the answer rests on.
 
-use std::{ops::ControlFlow, path::PathBuf};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
 
 use colibri_engine::{
     answer::{AnswerEvent, Citation, Done},
     chat::Chat,
-    document::Limits,
+    document::{Limits, OpenOptions},
     generate::{Completion, Step, StopReason},
     memory,
     picture::{self, RgbImage},
+    processor::VideoRecipe,
+    video::{self, Shown},
 };
 use serde::Serialize;
 
@@ -132,6 +137,33 @@ fn tell_costs(screen: &Screen, done: &Done) {
         done.new_tokens,
         text::bytes(done.peak_memory_bytes)
     ));
+    let used = &done.memory;
+    screen.detail(&format!(
+        "of it {} weights, {} keys and values, {} files and the index, {} activations and the rest",
+        text::bytes(used.weights_bytes),
+        text::bytes(used.kv_bytes),
+        text::bytes(used.files_bytes),
+        text::bytes(used.other_bytes)
+    ));
+}
+
+/// Reads a video a person names, as a generator is to be shown it.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn video(
+    screen: &Screen,
+    path: &Path,
+    recipe: &VideoRecipe,
+    open: &OpenOptions,
+) -> Result<Shown> {
+    let shown = video::show(path, recipe, open)?;
+    screen.detail(&format!(
+        "{} of a video of {:.1} s",
+        text::count(shown.images.len(), "frame"),
+        shown.duration
+    ));
+    Ok(shown)
 }
 
 /// Reads the pictures a person names.
@@ -163,11 +195,11 @@ struct GeneratedTimings {
     total: f64,
 }
 
-/// Lets a generator answer, and shows what it writes.
+/// Lets a generator answer `words`, or the conversation as it stands, and shows what it writes.
 ///
 /// # Errors
 /// When the generator fails or nobody reads.
-pub(crate) fn say(context: &Context, chat: &mut Chat, words: &str) -> Result<Completion> {
+pub(crate) fn say(context: &Context, chat: &mut Chat, words: Option<&str>) -> Result<Completion> {
     let screen = &context.screen;
     let listening = context.interrupt.listen()?;
     let started = std::time::Instant::now();
@@ -175,7 +207,7 @@ pub(crate) fn say(context: &Context, chat: &mut Chat, words: &str) -> Result<Com
     let mut first_token = None;
     let mut failed: Option<Error> = None;
     let mut at_line_start = true;
-    let said = chat.say(words, &mut |step| {
+    let mut on_step = |step: Step<'_>| {
         let shown = match step {
             Step::Tile { done: 0, total } => status(
                 screen,
@@ -211,7 +243,11 @@ pub(crate) fn say(context: &Context, chat: &mut Chat, words: &str) -> Result<Com
         } else {
             ControlFlow::Continue(())
         }
-    });
+    };
+    let said = match words {
+        Some(words) => chat.say(words, &mut on_step),
+        None => chat.answer(&mut on_step),
+    };
     screen.hide_bar();
     if let Some(error) = failed {
         return Err(error);

@@ -5,6 +5,8 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
+use colibri_engine::budget::ModelPlan;
+
 /// Text of several lines: line breaks and tabs stay, other control characters are shown.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     shown(text, |c| matches!(c, '\n' | '\t'))
@@ -109,6 +111,26 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     } else {
         Err(fault())
     }
+}
+
+/// How a model is going to be held, on one line.
+pub(crate) fn plan(plan: &ModelPlan) -> String {
+    let kv = if plan.kv_bytes > 0 {
+        format!(" + {} keys and values", bytes(plan.kv_bytes))
+    } else {
+        String::new()
+    };
+    format!(
+        "{} {} in {}, {} at a time: {} weights{kv} + {} passing values + {} program = {}",
+        plan.role,
+        plan.model,
+        plan.precision,
+        count(plan.pages, "page"),
+        bytes(plan.weights_bytes),
+        bytes(plan.passing_bytes),
+        bytes(plan.program_bytes),
+        bytes(plan.total_bytes)
+    )
 }
 
 #[cfg(test)]

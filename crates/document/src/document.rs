@@ -14,6 +14,7 @@ use crate::limits::{Limits, RenderSize};
 use crate::pdf::{self, Caches, OpenFailure, PdfPage, Want};
 use crate::sniff::{Kind, SNIFF_BYTES, sniff};
 use crate::text::PageText;
+use crate::video::Video;
 use crate::worker::WorkerCommand;
 use crate::worker::client::{Client, StartFailure};
 
@@ -58,6 +59,8 @@ pub struct Page {
 enum Source {
     /// A picture, or a TIFF of several; its bytes.
     Picture(Vec<u8>),
+    /// A video: a page is the frame at every so many seconds.
+    Video(Box<Video>, f64),
     /// A PDF in this process.
     Here(Box<Pdf>),
     /// A PDF in a process of its own.
@@ -68,6 +71,7 @@ impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Picture(_) => "Picture",
+            Self::Video(..) => "Video",
             Self::Here(_) => "Here",
             Self::Worker(_) => "Worker",
         })
@@ -150,6 +154,12 @@ impl Document {
                 })?;
                 (Source::Picture(data), pages, None)
             }
+            (Kind::Video, _) => {
+                let video = Box::new(Video::open(&path, options)?);
+                let seconds = seconds_per_page(video.duration());
+                let pages = ((video.duration() / seconds).ceil() as usize).clamp(1, MOST_FRAMES);
+                (Source::Video(video, seconds), pages, None)
+            }
         };
         if num_pages == 0 {
             return Err(Error::NoPages { path });
@@ -191,6 +201,14 @@ impl Document {
         self.title.as_deref()
     }
 
+    /// Of a video, the seconds from one page to the next: page *n* shows the moment (*n* - 1) times as late.
+    pub fn seconds_per_page(&self) -> Option<f64> {
+        match &self.source {
+            Source::Video(_, seconds) => Some(*seconds),
+            Source::Picture(_) | Source::Here(_) | Source::Worker(_) => None,
+        }
+    }
+
     /// Reads page `number`, counting from 1, with its picture.
     ///
     /// # Errors
@@ -203,6 +221,12 @@ impl Document {
                 check_number(&self.path, number, self.num_pages)?;
                 let image = image_file::decode_page(bytes, number, &self.limits)
                     .map_err(|reason| image_error(&self.path, number, reason))?;
+                let points = (image.width() as f32, image.height() as f32);
+                (image, PageText::default(), points)
+            }
+            Source::Video(video, seconds) => {
+                check_number(&self.path, number, self.num_pages)?;
+                let image = video.at((number - 1) as f64 * *seconds, number)?;
                 let points = (image.width() as f32, image.height() as f32);
                 (image, PageText::default(), points)
             }
@@ -233,7 +257,7 @@ impl Document {
     /// As [`Self::page`].
     pub fn page_text(&mut self, number: usize) -> Result<PageText> {
         match &self.source {
-            Source::Picture(_) => {
+            Source::Picture(_) | Source::Video(..) => {
                 check_number(&self.path, number, self.num_pages)?;
                 Ok(PageText::default())
             }
@@ -248,7 +272,7 @@ impl Document {
             // Fonts are read anew for each page here: the caches borrow the document.
             Source::Here(pdf) => pdf::read_page(pdf, &Caches::new(), index, want, &self.limits),
             Source::Worker(remote) => remote.page(&self.path, index, want, &self.limits)?,
-            Source::Picture(_) => Err(Trouble::BadAnswer {
+            Source::Picture(_) | Source::Video(..) => Err(Trouble::BadAnswer {
                 found: "a picture".to_owned(),
             }),
         };
@@ -325,6 +349,15 @@ impl Remote {
             trouble
         }))
     }
+}
+
+/// Pages of a video at most: more than an hour has scenes, and few enough to be looked at in a quarter of
+/// an hour.
+const MOST_FRAMES: usize = 120;
+
+/// One second, or more where that would be too many pages.
+fn seconds_per_page(duration: f64) -> f64 {
+    (duration / MOST_FRAMES as f64).max(1.0)
 }
 
 /// Reads what follows the bytes looked at so far.

@@ -63,7 +63,7 @@ pub enum Error {
     },
     /// The first bytes are those of none of the kinds in [`Kind`].
     #[error(
-        "`{path}` is neither a PDF nor a picture (PNG, JPEG, WebP, TIFF, GIF, BMP) by its first bytes"
+        "`{path}` is neither a PDF nor a picture (PNG, JPEG, WebP, TIFF, GIF, BMP) nor a video by its first bytes"
     )]
     Unsupported {
         /// The path.
@@ -131,6 +131,28 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// What is to be shown as a video is none.
+    #[error(
+        "`{path}` is neither a video, nor an animated picture (GIF, WebP), nor a folder of pictures"
+    )]
+    NotAVideo {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A video without a picture.
+    #[error("`{path}` holds no frame that can be read")]
+    NoFrames {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A video, and no program that could decode it.
+    #[error("`{path}` is a video, which `{tool}` is needed to read, and it is not installed")]
+    NoVideoTool {
+        /// The path.
+        path: PathBuf,
+        /// `ffprobe` or `ffmpeg`.
+        tool: &'static str,
+    },
     /// The picture, or a page of the TIFF, could not be decoded.
     #[error("cannot read page {page} of `{path}`: {reason}")]
     Image {
@@ -191,6 +213,9 @@ impl Error {
             | Self::WrongPassword { .. }
             | Self::UnsupportedEncryption { .. }
             | Self::CorruptPdf { .. }
+            | Self::NotAVideo { .. }
+            | Self::NoFrames { .. }
+            | Self::NoVideoTool { .. }
             | Self::Open { .. }
             | Self::WorkerStart { .. } => false,
         }

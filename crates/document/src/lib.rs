@@ -23,6 +23,7 @@ mod sniff;
 mod text;
 
 pub mod image_file;
+pub mod video;
 pub mod walk;
 pub mod worker;
 

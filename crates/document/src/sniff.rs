@@ -24,6 +24,8 @@ pub enum Kind {
     Gif,
     /// Windows bitmap.
     Bmp,
+    /// A container of video: MP4, QuickTime, Matroska, WebM, AVI, MPEG, FLV, ASF.
+    Video,
 }
 
 impl Kind {
@@ -37,6 +39,7 @@ impl Kind {
             Self::Tiff => "TIFF",
             Self::Gif => "GIF",
             Self::Bmp => "BMP",
+            Self::Video => "video",
         }
     }
 
@@ -50,6 +53,7 @@ impl Kind {
             Self::Tiff => "image/tiff",
             Self::Gif => "image/gif",
             Self::Bmp => "image/bmp",
+            Self::Video => "video/*",
         }
     }
 }
@@ -77,10 +81,38 @@ pub fn sniff(head: &[u8]) -> Option<Kind> {
     {
         return Some(Kind::Tiff);
     }
+    if is_video(head) {
+        return Some(Kind::Video);
+    }
     if is_bmp(head) {
         return Some(Kind::Bmp);
     }
     has_pdf_header(head).then_some(Kind::Pdf)
+}
+
+/// Containers that hold video as a rule. An ISO file says by its brand what it is: still pictures (HEIF,
+/// AVIF) and songs are none of ours.
+fn is_video(head: &[u8]) -> bool {
+    const NO_VIDEO: [&[u8; 4]; 9] = [
+        b"heic", b"heix", b"heim", b"mif1", b"msf1", b"avif", b"M4A ", b"M4B ", b"crx ",
+    ];
+    let at = |from: usize, what: &[u8]| head.get(from..).is_some_and(|rest| rest.starts_with(what));
+    let iso = at(4, b"ftyp") && head.len() >= 12 && !NO_VIDEO.iter().any(|brand| at(8, *brand));
+    // MPEG's transport stream has a mark every 188 bytes.
+    let transport = head.len() > 376 && [0, 188, 376].iter().all(|&place| head[place] == 0x47);
+    let ebml = at(0, &[0x1a, 0x45, 0xdf, 0xa3])
+        && [&b"matroska"[..], b"webm"].iter().any(|kind| {
+            head.windows(kind.len())
+                .take(64)
+                .any(|bytes| bytes == *kind)
+        });
+    iso || transport
+        || ebml
+        || (at(0, b"RIFF") && at(8, b"AVI "))
+        || at(4, b"moov")
+        || at(0, b"FLV\x01")
+        || at(0, &[0, 0, 1, 0xba])
+        || at(0, &[0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11])
 }
 
 /// `BM` alone would claim many texts, so the two reserved words must be zero and the size of the
@@ -126,6 +158,19 @@ mod tests {
         assert_eq!(sniff(b"MM\0\x2a\0\0\0\x08"), Some(Kind::Tiff));
         assert_eq!(sniff(b"II\x2b\0\x08\0\0\0"), Some(Kind::Tiff));
         assert_eq!(sniff(b"%PDF-1.7\n"), Some(Kind::Pdf));
+        assert_eq!(sniff(b"\0\0\0\x20ftypisom"), Some(Kind::Video));
+        assert_eq!(sniff(b"\0\0\0\x20ftypheic"), None);
+        assert_eq!(
+            sniff(b"\x1a\x45\xdf\xa3....\x42\x82\x84webm"),
+            Some(Kind::Video)
+        );
+        assert_eq!(sniff(b"RIFF\x10\0\0\0AVI LIST"), Some(Kind::Video));
+        let mut transport = vec![0; 400];
+        assert_eq!(sniff(&transport), None);
+        for place in [0, 188, 376] {
+            transport[place] = 0x47;
+        }
+        assert_eq!(sniff(&transport), Some(Kind::Video));
     }
 
     #[test]

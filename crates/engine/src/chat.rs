@@ -1,4 +1,5 @@
-//! A conversation about pictures that a person gives, without an index.
+//! A conversation about pictures and videos that a person gives, or about nothing but words, without an
+//! index.
 
 use std::ops::ControlFlow;
 
@@ -6,11 +7,11 @@ use colibri_models::{
     Error, VisualTokens,
     generate::{Completion, GenerateOptions, Step, StopReason},
     generators::Request,
-    processor::{Content, Message, Role},
+    processor::{Content, Message, Role, VideoRecipe},
 };
 use image::RgbImage;
 
-use crate::{Result, checkpoints::LoadedGenerator};
+use crate::{Result, checkpoints::LoadedGenerator, messages::Conversation, video::Shown};
 
 /// A conversation: pictures and turns, kept until it ends.
 pub struct Chat {
@@ -20,8 +21,8 @@ pub struct Chat {
     images: Vec<RgbImage>,
     /// What was seen of the first pictures, where the generator looks once; those are no longer in `images`.
     seen: Vec<VisualTokens>,
-    /// Pictures given since the last turn.
-    waiting: usize,
+    /// What was shown since the last turn.
+    waiting: Vec<Content>,
 }
 
 impl std::fmt::Debug for Chat {
@@ -45,18 +46,42 @@ impl Chat {
             messages,
             images: Vec::new(),
             seen: Vec::new(),
-            waiting: 0,
+            waiting: Vec::new(),
         }
+    }
+
+    /// How its generator is shown a video.
+    pub fn video(&self) -> VideoRecipe {
+        self.generator.model.video()
     }
 
     /// Adds a picture to the next turn.
     pub fn show(&mut self, image: RgbImage) {
         self.images.push(image);
-        self.waiting += 1;
+        self.waiting.push(Content::Image);
     }
 
-    /// Says something; the pictures shown since the last turn come before it. The turn and its answer
-    /// become part of the conversation; a turn that fails does not.
+    /// Adds a video to the next turn.
+    pub fn show_video(&mut self, shown: Shown) {
+        self.images.extend(shown.images);
+        self.waiting.extend(shown.content);
+    }
+
+    /// Takes over turns that were said elsewhere, before anything is shown here.
+    pub fn take_over(&mut self, conversation: Conversation) {
+        self.messages.extend(conversation.messages);
+        self.images.extend(conversation.images);
+    }
+
+    /// Whether the last turn is the user's, so that [`Chat::answer`] has something to answer.
+    pub fn is_asked(&self) -> bool {
+        self.messages
+            .last()
+            .is_some_and(|last| last.role == Role::User)
+    }
+
+    /// Says something; what was shown since the last turn comes before it. The turn and its answer become
+    /// part of the conversation; a turn that fails does not.
     ///
     /// # Errors
     /// When the conversation outgrows the model, or a layer fails.
@@ -65,27 +90,37 @@ impl Chat {
         text: &str,
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Completion> {
-        let mut content = vec![Content::Image; self.waiting];
+        let mut content = self.waiting.clone();
         content.push(Content::Text(text.to_owned()));
         self.messages.push(Message {
             role: Role::User,
             content,
         });
-        match self.answer(on_step) {
-            Ok(completion) => {
-                self.waiting = 0;
-                self.messages
-                    .push(Message::text(Role::Assistant, completion.text.trim()));
-                Ok(completion)
-            }
-            Err(error) => {
+        let answered = self.answer(on_step);
+        match &answered {
+            Ok(_) => self.waiting.clear(),
+            Err(_) => {
                 self.messages.pop();
-                Err(error.into())
             }
         }
+        answered
     }
 
-    fn answer(
+    /// Answers the conversation as it stands.
+    ///
+    /// # Errors
+    /// As [`Chat::say`].
+    pub fn answer(
+        &mut self,
+        on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Completion> {
+        let completion = self.complete(on_step)?;
+        self.messages
+            .push(Message::text(Role::Assistant, completion.text.trim()));
+        Ok(completion)
+    }
+
+    fn complete(
         &mut self,
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> colibri_models::Result<Completion> {
@@ -97,9 +132,20 @@ impl Chat {
             };
             return self.generator.model.generate(&request, on_step);
         };
+        // Which of all pictures are frames of videos.
+        let shown = self.messages.iter().flat_map(|message| &message.content);
+        let frames: Vec<bool> = shown
+            .filter(|content| !matches!(content, Content::Text(_)))
+            .map(|content| *content == Content::Frame)
+            .collect();
         while let Some(image) = self.images.first() {
             let mut on_tile = |done, total| on_step(Step::Tile { done, total }).is_continue();
-            match looking.look(image, &mut on_tile) {
+            let looked = if frames.get(self.seen.len()) == Some(&true) {
+                looking.look_at_frame(image, &mut on_tile)
+            } else {
+                looking.look(image, &mut on_tile)
+            };
+            match looked {
                 Ok(tokens) => self.seen.push(tokens),
                 Err(Error::Cancelled) => return Ok(nothing_said()),
                 Err(error) => return Err(error),
@@ -114,7 +160,7 @@ impl Chat {
         self.messages.retain(|message| message.role == Role::System);
         self.images.clear();
         self.seen.clear();
-        self.waiting = 0;
+        self.waiting.clear();
     }
 }
 

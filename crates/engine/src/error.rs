@@ -43,6 +43,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A file of turns is not one.
+    #[error("`{}` is no conversation: {reason}", path.display())]
+    Messages {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
     /// A path whose name is not Unicode cannot be kept in the catalogue.
     #[error("the name of `{}` is not valid Unicode; rename the file", path.display())]
     PathName {
@@ -81,6 +89,32 @@ pub enum Error {
         /// What it was doing.
         doing: &'static str,
     },
+    /// A model does not fit into the memory it may use.
+    #[error(
+        "`{model}` needs {} of memory in {precision}, more than the {} it may use",
+        gigabytes(*needed),
+        gigabytes(*budget)
+    )]
+    Memory {
+        /// The model.
+        model: String,
+        /// What it may use.
+        budget: u64,
+        /// What it would use in this precision, for one page.
+        needed: u64,
+        /// The smallest precision it may be held in.
+        precision: &'static str,
+        /// What it would use in the smallest precision there is.
+        least: u64,
+    },
+    /// What a model needs cannot be told beforehand, so no limit can be kept.
+    #[error(
+        "how much memory `{model}` needs is not known beforehand, so `--memory` cannot be kept"
+    )]
+    MemoryUnknown {
+        /// The model.
+        model: String,
+    },
     /// The caller stopped the work.
     #[error("stopped")]
     Cancelled,
@@ -110,12 +144,15 @@ impl Error {
             Self::Index(_) => "index",
             Self::Io { .. } => "io",
             Self::Picture { .. } => "picture",
+            Self::Messages { .. } => "messages",
             Self::PathName { .. } => "path_name",
             Self::ModelName { .. } => "model_name",
             Self::NoRetriever { .. } => "no_retriever",
             Self::NoGenerator { .. } => "no_generator",
             Self::NothingToRead { .. } => "nothing_to_read",
             Self::Thread { .. } => "thread",
+            Self::Memory { .. } => "memory",
+            Self::MemoryUnknown { .. } => "memory_unknown",
             Self::Cancelled => "cancelled",
         }
     }
@@ -136,9 +173,35 @@ impl Error {
                     .to_owned(),
             ),
             Self::NothingToRead { .. } => Some(
-                "PDF, PNG, JPEG, WebP, TIFF, GIF and BMP files can be read; hidden and ignored files are left out unless `--hidden` or `--no-ignore` is given"
+                "PDF, PNG, JPEG, WebP, TIFF, GIF and BMP files can be read, and videos with ffmpeg; hidden and ignored files are left out unless `--hidden` or `--no-ignore` is given"
                     .to_owned(),
             ),
+            Self::Document(colibri_document::Error::NoVideoTool { .. }) => Some(
+                "install ffmpeg (for example `apt install ffmpeg` or `brew install ffmpeg`), or give an animated GIF or WebP, or a folder of frames"
+                    .to_owned(),
+            ),
+            Self::Messages { .. } => Some(
+                "it should hold a list such as [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"path\": \"a.png\"}, {\"type\": \"text\", \"text\": \"What is it?\"}]}]"
+                    .to_owned(),
+            ),
+            Self::MemoryUnknown { .. } => Some(
+                "leave `--memory` out and choose the precision (`--precision int4` is the smallest); budgets are kept for SmolVLM, ColSmol and others of the Idefics3 family"
+                    .to_owned(),
+            ),
+            Self::Memory {
+                needed,
+                precision,
+                least,
+                ..
+            } => Some(if *precision == "int4" {
+                format!("`--memory {}` would do", megabytes(*needed))
+            } else {
+                format!(
+                    "`--memory {}` would do, or `--memory {}` with `--precision int4`",
+                    megabytes(*needed),
+                    megabytes(*least)
+                )
+            }),
             Self::Document(colibri_document::Error::Encrypted { .. }) => {
                 Some("give the password with `--password`".to_owned())
             }
@@ -159,9 +222,12 @@ impl Error {
             Self::Document(_)
             | Self::Web(_)
             | Self::Picture { .. }
+            | Self::Messages { .. }
             | Self::PathName { .. }
             | Self::ModelName { .. }
-            | Self::NothingToRead { .. } => true,
+            | Self::NothingToRead { .. }
+            | Self::Memory { .. }
+            | Self::MemoryUnknown { .. } => true,
             Self::Index(error) => {
                 matches!(
                     error,
@@ -193,4 +259,13 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
+}
+
+/// Rounded up, as it can be given on the command line.
+fn megabytes(bytes: u64) -> String {
+    format!("{}MB", bytes.div_ceil(1_000_000))
 }

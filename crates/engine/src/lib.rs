@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod bench;
+pub mod budget;
 pub mod chat;
 pub mod checkpoints;
 mod error;
@@ -15,12 +16,14 @@ pub mod hosted;
 pub mod hub;
 pub mod ingest;
 pub mod memory;
+pub mod messages;
 pub mod on_the_fly;
 pub mod picture;
 mod regions;
 pub mod retrieve;
 mod seen;
 pub mod threads;
+pub mod video;
 pub mod web;
 mod words;
 

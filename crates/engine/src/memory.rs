@@ -11,6 +11,36 @@ pub fn resident_bytes() -> u64 {
     status_bytes("VmRSS:")
 }
 
+/// Where the memory of this process went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Used {
+    /// Greatest resident size so far.
+    pub peak_bytes: u64,
+    /// Weights of the models that are loaded.
+    pub weights_bytes: u64,
+    /// Keys and values of the last prompt and its answer.
+    pub kv_bytes: u64,
+    /// Pages of files that are resident: the index as far as it was read, and the program.
+    pub files_bytes: u64,
+    /// The rest of the peak: activations, pixels, the tokenizer.
+    pub other_bytes: u64,
+}
+
+impl Used {
+    /// Divides the peak so far.
+    pub fn now(weights_bytes: u64, kv_bytes: u64) -> Self {
+        let peak_bytes = peak_bytes();
+        let files_bytes = status_bytes("RssFile:");
+        Self {
+            peak_bytes,
+            weights_bytes,
+            kv_bytes,
+            files_bytes,
+            other_bytes: peak_bytes.saturating_sub(weights_bytes + kv_bytes + files_bytes),
+        }
+    }
+}
+
 fn status_bytes(key: &str) -> u64 {
     let Ok(status) = fs_err::read_to_string("/proc/self/status") else {
         return 0;

@@ -62,6 +62,7 @@ impl World {
             prompt_version: None,
             tiles: TileOptions::default(),
             feature_bytes,
+            memory: None,
         })
     }
 

@@ -59,6 +59,7 @@ fn models(folder: &Path, retriever: Choice, generator: Choice) -> Models {
         prompt_version: None,
         tiles: TileOptions::default(),
         feature_bytes: 0,
+        memory: None,
     })
 }
 

@@ -8,6 +8,7 @@
 
 pub mod connector;
 mod error;
+pub mod footprint;
 pub mod generate;
 pub mod generators;
 pub mod processor;

@@ -170,6 +170,16 @@ impl Architecture {
     }
 }
 
+/// The configuration of a checkpoint of the Idefics3 family; `None` for other architectures.
+pub(crate) fn idefics3_config(folder: &Path) -> Result<Option<idefics3::Config>> {
+    Ok(match Architecture::load(folder)? {
+        Architecture::Idefics(config) if config.model_type.as_deref() != Some("idefics2") => {
+            Some(*config)
+        }
+        Architecture::Idefics(_) | Architecture::PaliGemma(_) => None,
+    })
+}
+
 /// Parameters and bytes of all weight files of a folder, from their headers.
 ///
 /// # Errors

@@ -80,6 +80,7 @@ impl Activity {
 /// A model's news in words; `None` for what comes too often to be told.
 pub(crate) fn in_words(event: &ModelEvent) -> Option<String> {
     match event {
+        ModelEvent::Planned(_) => None,
         ModelEvent::Loading { model } => Some(format!("loading {model}")),
         ModelEvent::Fallback { message } => Some(message.clone()),
         ModelEvent::Fetch { model, progress } => match progress {

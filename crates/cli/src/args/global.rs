@@ -86,6 +86,9 @@ pub(crate) struct Global {
     /// Precision of the models
     #[arg(long, value_enum, default_value_t = Precision::Auto, hide_possible_values = true, value_name = "auto|f32|bf16|int8|int4", global = true)]
     pub(crate) precision: Precision,
+    /// Keep to so much memory, for example 1GB: chooses the precision, and what is held at a time
+    #[arg(long, value_name = "SIZE", value_parser = crate::text::parse_bytes, global = true)]
+    pub(crate) memory: Option<u64>,
     /// Prompts of the retriever, by the version of colpali-engine [default: 0.3.11]
     #[arg(
         long,
@@ -98,6 +101,9 @@ pub(crate) struct Global {
     /// Longest edge of a page in tiles, instead of the model's own
     #[arg(long, value_name = "N", global = true)]
     pub(crate) detail: Option<NonZeroU32>,
+    /// The generator looks at each picture as one tile, uncut: coarse and fast
+    #[arg(long, global = true)]
+    pub(crate) no_split: bool,
     /// Keep at most so much of what is seen on pages beside the index, so that they are looked at once; `off` for none
     #[arg(long, value_name = "SIZE|off", default_value = "2GiB", value_parser = feature_cache, global = true)]
     pub(crate) feature_cache: u64,

@@ -3,7 +3,7 @@
 use std::{
     cell::OnceCell,
     io::{self, BufRead, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use colibri_engine::{
@@ -13,6 +13,7 @@ use colibri_engine::{
     document::OpenOptions,
     generate::StopReason,
     index::{Filter, Index},
+    messages,
     retrieve::Searcher,
 };
 
@@ -33,6 +34,16 @@ pub(crate) struct Args {
     /// Talk about a picture; several are seen together
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
+    /// Talk about a video: a file, an animated GIF or WebP, or a folder of frames
+    #[arg(long, value_name = "PATH")]
+    video: Vec<PathBuf>,
+    /// Go on from turns in a JSON file: [{"role": "user", "content": [{"type": "image", "path": "a.png"},
+    /// {"type": "text", "text": "What is it?"}]}]. Last turns of the user are answered at once
+    #[arg(long, value_name = "FILE")]
+    messages: Option<PathBuf>,
+    /// Talk with the generator alone, without the index
+    #[arg(long)]
+    no_index: bool,
     /// What every answer should observe
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -54,6 +65,7 @@ pub(crate) struct Args {
 enum Line {
     Say(String),
     Image(PathBuf),
+    Video(PathBuf),
     Clear,
     Help,
     Quit,
@@ -68,6 +80,7 @@ impl Line {
         match word {
             "" => Self::Nothing,
             "/image" if !rest.trim().is_empty() => Self::Image(PathBuf::from(rest.trim())),
+            "/video" if !rest.trim().is_empty() => Self::Video(PathBuf::from(rest.trim())),
             "/clear" => Self::Clear,
             "/help" => Self::Help,
             "/quit" | "/exit" => Self::Quit,
@@ -82,6 +95,7 @@ impl Line {
 
 const HELP: &str = "\
 /image FILE  talk about a picture
+/video PATH  talk about a video, or a folder of frames
 /clear       forget what was said
 /quit        end (or Ctrl-D)
 Ctrl-C stops an answer.";
@@ -105,20 +119,25 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         pictures: None,
         pages: None,
     };
-    if args.image.is_empty() {
+    let talks = args.no_index || args.messages.is_some();
+    if args.image.is_empty() && args.video.is_empty() && !talks {
         // Without an index there is only talk about pictures, which may still be named.
         if !Index::exists(context.index_dir()?) && io::stdin().is_terminal() {
-            context
-                .screen
-                .note("there is no index; name a picture with `/image FILE`");
+            context.screen.note(
+                "there is no index; name a picture with `/image FILE`, or talk with `--no-index`",
+            );
         }
     } else {
+        talk.begin()?;
         talk.look(&args.image)?;
+        for path in &args.video {
+            talk.watch(path)?;
+        }
     }
     let interactive = io::stdin().is_terminal();
     if interactive {
         let about = if talk.pictures.is_some() {
-            "the pictures"
+            "the pictures or anything else"
         } else {
             "the documents"
         };
@@ -128,6 +147,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             .error_line("", &format!("Ask about {about}; /help lists commands."));
     }
     let mut outcome = Outcome::Done;
+    if talk.is_asked() {
+        talk.answer(None)?;
+    }
     loop {
         if interactive {
             context.screen.prompt("> ");
@@ -152,6 +174,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
                 Ok(Answered::Whole)
             }
             Line::Image(path) => talk.look(&[path]).map(|()| Answered::Whole),
+            Line::Video(path) => talk.watch(&path).map(|()| Answered::Whole),
             Line::Say(words) => talk.say(&words),
         };
         match done {
@@ -201,36 +224,87 @@ impl Talk<'_> {
     fn look(&mut self, paths: &[PathBuf]) -> Result<()> {
         // Read first: a picture that cannot be read does not turn a talk about documents into another.
         let images = reply::pictures(paths, &self.open.limits)?;
-        let chat = if let Some(chat) = &mut self.pictures {
-            chat
-        } else {
-            let generator = self.context.need_generator(self.models)?;
-            let options = self.args.generation.options();
-            self.pictures
-                .insert(Chat::new(generator, options, self.args.system.as_deref()))
-        };
+        let chat = self.chat()?;
         for image in images {
             chat.show(image);
         }
         for path in paths {
-            let name = path
-                .to_str()
-                .map_or_else(|| path.display().to_string(), places::shown);
-            self.context
-                .screen
-                .detail(&format!("looking at {name} from the next turn on"));
+            self.tell(path);
         }
         Ok(())
     }
 
+    fn watch(&mut self, path: &Path) -> Result<()> {
+        let (screen, open) = (&self.context.screen, self.open.clone());
+        // How it is read depends on who looks at it.
+        let is_new = self.pictures.is_none();
+        let chat = self.chat()?;
+        match reply::video(screen, path, &chat.video(), &open) {
+            Ok(shown) => chat.show_video(shown),
+            Err(error) => {
+                if is_new {
+                    self.pictures = None;
+                }
+                return Err(error);
+            }
+        }
+        self.tell(path);
+        Ok(())
+    }
+
+    fn tell(&self, path: &Path) {
+        let name = path
+            .to_str()
+            .map_or_else(|| path.display().to_string(), places::shown);
+        self.context
+            .screen
+            .detail(&format!("looking at {name} from the next turn on"));
+    }
+
+    /// The talk without an index, begun if it has not begun.
+    fn chat(&mut self) -> Result<&mut Chat> {
+        if self.pictures.is_none() {
+            let generator = self.context.need_generator(self.models)?;
+            let options = self.args.generation.options();
+            let chat = Chat::new(generator, options, self.args.system.as_deref());
+            self.pictures = Some(chat);
+        }
+        Ok(self.pictures.as_mut().expect("it was begun above"))
+    }
+
+    /// Begins a talk without an index, with the turns of a file where one is named.
+    fn begin(&mut self) -> Result<()> {
+        if !self.args.no_index && self.args.messages.is_none() {
+            return Ok(());
+        }
+        let (args, open) = (self.args, self.open.clone());
+        let chat = self.chat()?;
+        if let Some(path) = &args.messages {
+            chat.take_over(messages::read(path, &chat.video(), &open)?);
+        }
+        Ok(())
+    }
+
+    /// Whether turns of a file wait for an answer, and nothing more is shown before it.
+    fn is_asked(&self) -> bool {
+        let shows = !self.args.image.is_empty() || !self.args.video.is_empty();
+        !shows && self.pictures.as_ref().is_some_and(Chat::is_asked)
+    }
+
+    /// Answers `words`, or the talk as it stands.
+    fn answer(&mut self, words: Option<&str>) -> Result<Answered> {
+        let context = self.context;
+        let completion = reply::say(context, self.chat()?, words)?;
+        Ok(if completion.stop == StopReason::Cancelled {
+            Answered::Interrupted
+        } else {
+            Answered::Whole
+        })
+    }
+
     fn say(&mut self, words: &str) -> Result<Answered> {
-        if let Some(chat) = &mut self.pictures {
-            let completion = reply::say(self.context, chat, words)?;
-            return Ok(if completion.stop == StopReason::Cancelled {
-                Answered::Interrupted
-            } else {
-                Answered::Whole
-            });
+        if self.pictures.is_some() {
+            return self.answer(Some(words));
         }
         let on_model = |event| self.progress.on_event(event);
         let answering = if let Some(answering) = &mut self.pages {
@@ -275,8 +349,6 @@ impl Talk<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
@@ -285,6 +357,9 @@ mod tests {
         assert!(matches!(Line::read("/clear"), Line::Clear));
         assert!(
             matches!(Line::read("/image a b.png"), Line::Image(path) if path == Path::new("a b.png"))
+        );
+        assert!(
+            matches!(Line::read("/video v.mp4"), Line::Video(path) if path == Path::new("v.mp4"))
         );
         assert!(matches!(Line::read("/image "), Line::Unknown(word) if word == "/image"));
         assert!(matches!(Line::read("/cleer"), Line::Unknown(_)));

@@ -1,8 +1,10 @@
 //! `colibri doctor`: this machine, the index and the models, for people in doubt and for bug reports.
 
 use colibri_engine::{
-    checkpoints::{DEFAULT_GENERATOR, DEFAULT_RETRIEVER},
+    budget::ModelPlan,
+    checkpoints::{DEFAULT_GENERATOR, DEFAULT_RETRIEVER, ModelConfig, Models},
     document::Limits,
+    generate::GenerateOptions,
     hub::{Hub, ModelName},
     index::{FORMAT_VERSION, Index},
     machine, memory, threads,
@@ -16,6 +18,9 @@ use crate::{
     error::Result,
     places, text,
 };
+
+/// Pages that `ask` shows to the generator unless told otherwise.
+const PAGES_OF_A_QUESTION: usize = 3;
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -54,6 +59,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
             "answers quote the best lines of the pages",
         ),
     ];
+    let plan = plan(context)?;
     let limits = Limits::default();
     let (total, available) = system_memory();
     let sets = colibri_engine::instruction_sets();
@@ -82,6 +88,8 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
             "config": {"path": config, "present": config.is_file()},
             "hub": {"cache": hub.cache_dir, "endpoint": hub.endpoint, "offline": hub.offline},
             "models": models,
+            "plan": plan.as_ref().map(|plan| plan.as_ref().ok()),
+            "plan_error": plan.as_ref().and_then(|plan| plan.as_ref().err()),
             "limits": limits,
             "resident_memory_bytes": memory::resident_bytes(),
         }))?;
@@ -160,6 +168,11 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
             format!("{} ({present}); {}", model.name, model.serves),
         ));
     }
+    match &plan {
+        None => {}
+        Some(Ok(plans)) => lines.extend(plans.iter().map(|plan| ("plan", text::plan(plan)))),
+        Some(Err(reason)) => lines.push(("plan", reason.clone())),
+    }
     lines.push((
         "limits",
         format!(
@@ -175,6 +188,24 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
         screen.line(&format!("{what:<10} {}", text::clean_line(&value)))?;
     }
     Ok(outcome)
+}
+
+/// How the models would be held, where memory is limited or more is to be told: never by way of the network.
+fn plan(context: &Context) -> Result<Option<Result<Vec<ModelPlan>, String>>> {
+    if context.global.memory.is_none() && !context.global.verbose {
+        return Ok(None);
+    }
+    let mut config: ModelConfig = context.models()?.config().clone();
+    config.hub.offline = true;
+    let models = Models::new(config);
+    models.expect(
+        PAGES_OF_A_QUESTION,
+        GenerateOptions::default().max_new_tokens,
+    );
+    Ok(Some(models.plans_beforehand().map_err(|error| {
+        let hint = error.hint().map(|hint| format!("; {hint}"));
+        colibri_engine::chain(&error) + &hint.unwrap_or_default()
+    })))
 }
 
 fn state(dir: &std::path::Path) -> (&'static str, Option<String>) {

@@ -57,12 +57,12 @@ fn scans_and_charts_are_found_by_what_they_look_like() {
         });
         f64::from(right) / f64::from(all)
     };
-    // Eight pages: chance is 0.125.
-    assert!(right("visual", &[]) >= 0.5);
-    // The documents without a text layer, which text alone never finds. It finds three of four here; another
-    // processor rounds otherwise, and one may go either way.
-    assert!(right("hybrid", &["scan.pdf", "chart.png"]) >= 0.5);
-    assert!(right("hybrid", &[]) >= 0.8);
+    // Eight pages: chance is 0.125. It finds thirteen of fifteen; another processor rounds otherwise, and one or
+    // two may go either way.
+    assert!(right("visual", &[]) >= 0.75);
+    // The documents without a text layer, which text alone never finds.
+    assert!(right("hybrid", &["scan.pdf", "chart.png"]) >= 0.75);
+    assert!(right("hybrid", &[]) >= 0.9);
 }
 
 #[test]
@@ -105,5 +105,42 @@ fn it_says_what_it_is() {
         said.stdout.contains("adapter of a retriever"),
         "{}",
         said.stdout
+    );
+}
+
+#[test]
+fn a_budget_is_kept_or_refused_with_what_would_do() {
+    let home = Home::new();
+    let index = |memory: &str| {
+        let words = [
+            "index",
+            "documents/chart.png",
+            "--verbose",
+            "--memory",
+            memory,
+        ];
+        home.run_with(words, "", CHOOSE)
+    };
+    let refused = index("1MB").exits(1).stderr;
+    assert!(
+        refused.contains("error: `builtin` needs") && refused.contains("more than the 0.00 GB"),
+        "{refused}"
+    );
+    let (_, hint) = refused.split_once("hint: `--memory ").unwrap();
+    let (enough, _) = hint.split_once('`').unwrap();
+    let said = index(enough).exits(0).stderr;
+    assert!(
+        said.contains("retriever builtin in int4, 1 page at a time"),
+        "{said}"
+    );
+    let doctor = home
+        .run_with(["doctor", "--memory", "2GB"], "", CHOOSE)
+        .exits(0);
+    assert!(
+        doctor
+            .stdout
+            .contains("plan       retriever builtin in bf16"),
+        "{}",
+        doctor.stdout
     );
 }

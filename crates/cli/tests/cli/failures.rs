@@ -39,7 +39,7 @@ fn unreadable_documents_cost_only_themselves() {
     failed documents/locked.pdf: it is encrypted: pass --password
     failed documents/truncated.png: cannot read page 1: not a readable PNG: unexpected end of file
     failed documents/empty.pdf: it is empty
-    failed documents/questions.jsonl: it is neither a PDF nor a picture (PNG, JPEG, WebP, TIFF, GIF, BMP) by its first bytes
+    failed documents/questions.jsonl: it is neither a PDF nor a picture (PNG, JPEG, WebP, TIFF, GIF, BMP) nor a video by its first bytes
     failed nowhere: failed to query resolved metadata `nowhere`: No such file or directory (os error 2)
     ");
     snapshot!(home.run(["index", "documents", "--max-pages", "2", "--max-file-bytes", "70KB", "--retriever", "none", "--index", "small"]), @r"
@@ -74,7 +74,7 @@ fn nothing_to_index() {
     ----- err -----
     error: there is no document in `nothing`
 
-    hint: PDF, PNG, JPEG, WebP, TIFF, GIF and BMP files can be read; hidden and ignored files are left out unless `--hidden` or `--no-ignore` is given
+    hint: PDF, PNG, JPEG, WebP, TIFF, GIF and BMP files can be read, and videos with ffmpeg; hidden and ignored files are left out unless `--hidden` or `--no-ignore` is given
     ");
     snapshot!(home.run(["ask", "Why?", "nowhere", "--retriever", "none"]), @r"
     exit code 1
@@ -82,7 +82,7 @@ fn nothing_to_index() {
     failed nowhere: failed to query resolved metadata `nowhere`: No such file or directory (os error 2)
     error: there is no document in `nowhere`
 
-    hint: PDF, PNG, JPEG, WebP, TIFF, GIF and BMP files can be read; hidden and ignored files are left out unless `--hidden` or `--no-ignore` is given
+    hint: PDF, PNG, JPEG, WebP, TIFF, GIF and BMP files can be read, and videos with ffmpeg; hidden and ignored files are left out unless `--hidden` or `--no-ignore` is given
     ");
     snapshot!(home.run(["ask", " "]), @r#"
     exit code 1

@@ -90,7 +90,7 @@ fn an_unknown_command_is_bad_input() {
     ----- err -----
     error: unrecognized subcommand 'serach'
 
-      tip: some similar subcommands exist: 'bench', 'serve', 'search'
+      tip: some similar subcommands exist: 'serve', 'bench', 'search'
 
     Usage: colibri [OPTIONS] <COMMAND>
 

@@ -22,3 +22,4 @@ mod models;
 mod questions;
 mod settings;
 mod support;
+mod video;

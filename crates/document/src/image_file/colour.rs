@@ -6,7 +6,7 @@ use image::{DynamicImage, Luma, LumaA, Rgb, RgbImage, Rgba};
 /// A decoded picture as RGB on white.
 ///
 /// Sixteen bits are cut to eight by dropping the lower byte, as Pillow reads 16-bit RGB.
-pub(super) fn to_rgb(image: DynamicImage) -> RgbImage {
+pub(crate) fn to_rgb(image: DynamicImage) -> RgbImage {
     match image {
         DynamicImage::ImageRgb8(image) => image,
         DynamicImage::ImageLuma8(image) => map(

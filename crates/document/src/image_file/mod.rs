@@ -9,6 +9,7 @@
 //! Limits: colour profiles are not applied; of animations only the first frame is seen.
 
 mod colour;
+pub(crate) use colour::to_rgb;
 mod tiff;
 
 use std::io::Cursor;
@@ -71,7 +72,7 @@ pub(crate) fn num_pages(bytes: &[u8], limits: &Limits) -> Result<usize, ImageErr
 fn picture_kind(bytes: &[u8]) -> Result<Kind, ImageError> {
     match sniff(bytes) {
         None if bytes.is_empty() => Err(ImageError::Empty),
-        None | Some(Kind::Pdf) => Err(ImageError::Unsupported),
+        None | Some(Kind::Pdf | Kind::Video) => Err(ImageError::Unsupported),
         Some(kind @ (Kind::Png | Kind::Jpeg | Kind::WebP | Kind::Tiff | Kind::Gif | Kind::Bmp)) => {
             Ok(kind)
         }
@@ -86,7 +87,7 @@ fn format(kind: Kind) -> Option<ImageFormat> {
         Kind::WebP => Some(ImageFormat::WebP),
         Kind::Gif => Some(ImageFormat::Gif),
         Kind::Bmp => Some(ImageFormat::Bmp),
-        Kind::Tiff | Kind::Pdf => None,
+        Kind::Tiff | Kind::Pdf | Kind::Video => None,
     }
 }
 
@@ -101,7 +102,7 @@ fn contained<T>(kind: Kind, work: impl FnOnce() -> Result<T, ImageError>) -> Res
 }
 
 /// Checks a header's size.
-fn check_size(width: u32, height: u32, limits: &Limits) -> Result<(), ImageError> {
+pub(crate) fn check_size(width: u32, height: u32, limits: &Limits) -> Result<(), ImageError> {
     if width == 0 || height == 0 {
         return Err(ImageError::NoPixels { width, height });
     }
@@ -117,7 +118,7 @@ fn check_size(width: u32, height: u32, limits: &Limits) -> Result<(), ImageError
 }
 
 /// What a decoder may allocate.
-fn allocation_limit(limits: &Limits) -> u64 {
+pub(crate) fn allocation_limit(limits: &Limits) -> u64 {
     limits
         .max_pixels
         .saturating_mul(MAX_BYTES_PER_PIXEL)

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// # Errors
 /// What the system says where a limit cannot be set.
 #[cfg(unix)]
-pub(super) fn confine(memory_bytes: u64) -> std::io::Result<()> {
+pub(crate) fn confine(memory_bytes: u64) -> std::io::Result<()> {
     lower(Resource::Core, 0)?;
     lower(Resource::Fsize, 0)?;
     let memory = lower(
@@ -27,14 +27,14 @@ pub(super) fn confine(memory_bytes: u64) -> std::io::Result<()> {
 
 /// Nothing to be set on this system: time is bounded by the parent, memory is not.
 #[cfg(not(unix))]
-pub(super) fn confine(_: u64) -> std::io::Result<()> {
+pub(crate) fn confine(_: u64) -> std::io::Result<()> {
     Ok(())
 }
 
 /// Allows the process `seconds` of processor time from now on, and a little for answering: an
 /// endless loop ends even when the parent is gone.
 #[cfg(unix)]
-pub(super) fn allow_seconds(seconds: u64) {
+pub(crate) fn allow_seconds(seconds: u64) {
     use rustix::time::{ClockId, clock_gettime};
     const GRACE_SECONDS: u64 = 5;
     let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec;
@@ -50,7 +50,7 @@ pub(super) fn allow_seconds(seconds: u64) {
 
 /// Nothing to be set on this system.
 #[cfg(not(unix))]
-pub(super) fn allow_seconds(_: u64) {}
+pub(crate) fn allow_seconds(_: u64) {}
 
 /// Lowers a limit for good.
 #[cfg(unix)]

@@ -11,8 +11,8 @@
 //! time is.
 
 pub(crate) mod client;
-mod confine;
-mod process;
+pub(crate) mod confine;
+pub(crate) mod process;
 pub(crate) mod protocol;
 
 use std::ffi::OsString;

@@ -19,7 +19,7 @@ const MESSAGE_BYTES: usize = 4096;
 
 /// A child process with a deadline.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     shared: Arc<Shared>,
     watchdog: Option<JoinHandle<()>>,
     /// The end of what the process printed to standard error.
@@ -77,7 +77,7 @@ impl Shared {
 
 impl Process {
     /// Starts a worker, its pipes in hand.
-    pub(super) fn spawn(
+    pub(crate) fn spawn(
         command: &WorkerCommand,
     ) -> std::io::Result<(Self, ChildStdin, BufReader<ChildStdout>)> {
         let mut start = Command::new(&command.program);
@@ -117,18 +117,18 @@ impl Process {
     }
 
     /// Kills the process in so many seconds, unless the deadline is cleared before.
-    pub(super) fn set_deadline(&self, seconds: u64) {
+    pub(crate) fn set_deadline(&self, seconds: u64) {
         self.shared.lock().deadline = Instant::now().checked_add(Duration::from_secs(seconds));
         self.shared.changed.notify_all();
     }
 
     /// Lets the process be.
-    pub(super) fn clear_deadline(&self) {
+    pub(crate) fn clear_deadline(&self) {
         self.shared.lock().deadline = None;
     }
 
     /// Ends the process, if it has not ended, and says why it failed.
-    pub(super) fn post_mortem(&mut self, limits: &Limits) -> Trouble {
+    pub(crate) fn post_mortem(&mut self, limits: &Limits) -> Trouble {
         let status = self.end();
         let messages = self.messages.take().and_then(|m| m.join().ok());
         let messages = String::from_utf8_lossy(&messages.unwrap_or_default()).into_owned();
@@ -151,6 +151,11 @@ impl Process {
             None => status,
         };
         Trouble::Crashed { how }
+    }
+
+    /// How the process ended, once it has closed its output.
+    pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
+        self.end()
     }
 
     /// Gives a process that is ending a moment to end by itself, so that its own exit status is

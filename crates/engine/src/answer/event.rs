@@ -110,6 +110,8 @@ pub struct Done {
     pub timings_ms: Timings,
     /// Greatest resident memory of this process so far.
     pub peak_memory_bytes: u64,
+    /// Where it went.
+    pub memory: crate::memory::Used,
 }
 
 /// Milliseconds.

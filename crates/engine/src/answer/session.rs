@@ -75,6 +75,7 @@ impl<'a> Answering<'a> {
         filter: Filter,
         options: AnswerOptions,
     ) -> Self {
+        models.expect(options.pages, options.generate.max_new_tokens);
         Self {
             index,
             searcher,
@@ -145,7 +146,8 @@ impl<'a> Answering<'a> {
         }
         timings.total = milliseconds(started);
         done.timings_ms = timings;
-        done.peak_memory_bytes = crate::memory::peak_bytes();
+        done.memory = self.models.used(done.prompt_tokens + done.new_tokens);
+        done.peak_memory_bytes = done.memory.peak_bytes;
         self.history
             .push((question.to_owned(), done.answer.clone()));
         on_event(AnswerEvent::Done(done.clone()));
@@ -291,6 +293,7 @@ impl<'a> Answering<'a> {
             new_tokens,
             timings_ms: Timings::default(),
             peak_memory_bytes: 0,
+            memory: crate::memory::Used::default(),
         })
     }
 
@@ -303,7 +306,9 @@ impl<'a> Answering<'a> {
         generator: &LoadedGenerator,
         on_event: &mut dyn FnMut(AnswerEvent),
     ) -> Result<(Vec<usize>, Vec<Picture>)> {
-        let mut order: Vec<usize> = (0..found.hits.len()).collect();
+        // As many as memory allows; the best come first.
+        let most = found.hits.len().min(self.models.most_pages());
+        let mut order: Vec<usize> = (0..most).collect();
         order.sort_by_key(|&index| {
             let id = found.hits[index].hit.page_id;
             self.shown
@@ -455,6 +460,7 @@ fn quotes(
         new_tokens: 0,
         timings_ms: Timings::default(),
         peak_memory_bytes: 0,
+        memory: crate::memory::Used::default(),
     }
 }
 

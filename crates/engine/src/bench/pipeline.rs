@@ -156,6 +156,7 @@ mod tests {
             prompt_version: None,
             tiles: colibri_models::processor::TileOptions::default(),
             feature_bytes: crate::DEFAULT_FEATURE_BYTES,
+            memory: None,
         });
         let options = PipelineOptions {
             pages: 2,

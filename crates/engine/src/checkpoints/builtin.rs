@@ -18,8 +18,9 @@ pub const BUILTIN: &str = "builtin";
 /// What it is, what it was trained on and what it cannot do, for people.
 pub const ABOUT_BUILTIN: &str = "a very small retriever that this program carries, trained from scratch on generated \
     pages (invoices, forms, letters, reports, tables, slides, charts). It finds printed words, names and figures by \
-    their look. It knows no synonyms, no pictures, no handwriting and no small print, and on real documents it is far \
-    above chance and far below text search; it writes no answers.";
+    their look: of 200 generated pages it never saw, in fonts it never saw, the right one comes first for 83 % of the \
+    questions. It knows no synonyms, no pictures, no handwriting and no small print; on 90 pages of real documents the \
+    right one comes first for 15 % (text search: 76 %). It writes no answers.";
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {

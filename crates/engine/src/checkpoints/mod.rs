@@ -10,12 +10,13 @@ mod resolve;
 use std::{
     num::NonZeroU32,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use colibri_index::Settings;
 use colibri_models::{
     Placement, Precision, TensorPool,
+    footprint::Role,
     generators::Generator,
     processor::{PromptVersion, TileOptions},
     registry::{self, Checkpoint, LoadOptions},
@@ -24,8 +25,10 @@ use colibri_models::{
 
 use crate::{
     Error, Result,
+    budget::{self, ModelPlan, Swapped, Work},
     hosted::{self, Hosted, HostedConfig},
     hub::{Hub, HubConfig, Progress},
+    memory::Used,
 };
 
 pub use builtin::{ABOUT_BUILTIN, BUILTIN};
@@ -65,7 +68,8 @@ impl std::str::FromStr for Choice {
 /// In what form the large matrices are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PrecisionChoice {
-    /// bf16: half the memory of f32 with cosines above 0.999, and no slower anywhere.
+    /// In what the index holds its rows; otherwise bf16 (half the memory of f32 with cosines above 0.999, and no
+    /// slower anywhere), or where memory is limited the first of bf16, int8 and int4 that fits.
     #[default]
     Auto,
     /// Single precision.
@@ -121,10 +125,13 @@ pub struct ModelConfig {
     pub precision: PrecisionChoice,
     /// Prompts of the retriever.
     pub prompt_version: Option<PromptVersion>,
-    /// How pictures are cut, where it differs from the checkpoint.
+    /// How pictures are cut, where it differs from the checkpoint. Whether they are cut at all is said to
+    /// the generator alone.
     pub tiles: TileOptions,
     /// Bytes of what is seen on pages that are kept beside an index; 0 for none.
     pub feature_bytes: u64,
+    /// The greatest resident size of this process that is to be kept to; `None` for no limit.
+    pub memory: Option<u64>,
 }
 
 /// A model's files, found.
@@ -192,6 +199,8 @@ pub enum ModelEvent {
         /// How far.
         progress: Progress,
     },
+    /// How a model is going to be held.
+    Planned(ModelPlan),
     /// Weights are being read.
     Loading {
         /// The model.
@@ -244,7 +253,19 @@ pub struct Models {
     hub: Hub,
     pool: Arc<TensorPool>,
     retriever: Mutex<Slot<LoadedRetriever>>,
-    generator: Mutex<Slot<LoadedGenerator>>,
+    generator: Arc<Mutex<Slot<LoadedGenerator>>>,
+    budget: Mutex<Budget>,
+}
+
+/// What is known of the memory of this run.
+#[derive(Default)]
+struct Budget {
+    work: Work,
+    remembered: Option<Precision>,
+    retriever: Option<ModelPlan>,
+    generator: Option<ModelPlan>,
+    /// The retriever, where it is to be given up while the generator works.
+    swapped: Option<Arc<Swapped>>,
 }
 
 impl std::fmt::Debug for Models {
@@ -265,7 +286,8 @@ impl Models {
             hub,
             pool,
             retriever: Mutex::default(),
-            generator: Mutex::default(),
+            generator: Arc::default(),
+            budget: Mutex::default(),
         }
     }
 
@@ -279,25 +301,151 @@ impl Models {
         &self.hub
     }
 
-    /// Loads a model whose files were found.
-    fn load<M>(
-        &self,
-        located: &Located,
-        on_event: OnModelEvent<'_>,
-        load: impl FnOnce(&Checkpoint, &LoadOptions) -> colibri_models::Result<M>,
-    ) -> Result<M> {
-        on_event(ModelEvent::Loading {
-            model: located.name.clone(),
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a generator will be asked, so that memory is kept for it: pages shown at a time, and the longest answer.
+    pub fn expect(&self, pages: usize, new_tokens: usize) {
+        self.budget().work = Work {
+            pages: pages.max(1),
+            new_tokens,
+        };
+    }
+
+    /// In what precision an index holds its rows: where none is chosen, its retriever is held in the same.
+    pub fn remember_precision(&self, name: Option<&str>) {
+        self.budget().remembered = name.and_then(budget::named);
+    }
+
+    /// Pages that may be shown to the generator at a time, within the memory it may use.
+    pub fn most_pages(&self) -> usize {
+        let budget = self.budget();
+        let limited = self.config.memory.and(budget.generator.as_ref());
+        limited.map_or(usize::MAX, |plan| plan.pages)
+    }
+
+    /// Where memory went, when a generator has read and written `tokens`.
+    pub fn used(&self, tokens: usize) -> Used {
+        let weights = {
+            let retriever = self
+                .retriever
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let generator = self
+                .generator
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let of_retriever = match &*retriever {
+                Slot::Loaded(loaded) => loaded.model.num_bytes(),
+                Slot::Unknown | Slot::Absent => 0,
+            };
+            let of_generator = match &*generator {
+                Slot::Loaded(loaded) => loaded.model.num_bytes(),
+                Slot::Unknown | Slot::Absent => 0,
+            };
+            of_retriever + of_generator
+        };
+        let kv_bytes = self.budget().generator.as_ref().map_or(0, |plan| {
+            plan.kv_bytes_per_token.saturating_mul(tokens as u64)
         });
-        let options = LoadOptions {
+        Used::now(weights as u64, kv_bytes)
+    }
+
+    /// How the models that were loaded are held.
+    pub fn plans(&self) -> Vec<ModelPlan> {
+        let budget = self.budget();
+        let both = [&budget.retriever, &budget.generator];
+        both.into_iter()
+            .flatten()
+            .filter(|plan| plan.is_known)
+            .cloned()
+            .collect()
+    }
+
+    /// How the chosen models would be held, without loading any.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] where one does not fit; when one that was named cannot be had.
+    pub fn plans_beforehand(&self) -> Result<Vec<ModelPlan>> {
+        let quiet = |_| {};
+        let mut plans = Vec::new();
+        if let Some(located) = self.locate_retriever(None, &quiet)? {
+            plans.push(self.plan(&located, Role::Retriever, &quiet)?);
+        }
+        let is_hosted = matches!(&self.config.generator, Choice::Named(name) if name.starts_with(hosted::PREFIX));
+        if !is_hosted && let Some(located) = self.locate_generator(&quiet)? {
+            plans.push(self.plan(&located, Role::Generator, &quiet)?);
+        }
+        plans.retain(|plan| plan.is_known);
+        Ok(plans)
+    }
+
+    fn plan(&self, located: &Located, role: Role, on_event: OnModelEvent<'_>) -> Result<ModelPlan> {
+        let (work, remembered) = {
+            let budget = self.budget();
+            (budget.work, budget.remembered)
+        };
+        let plan = budget::plan(&budget::Asked {
+            located,
+            role,
+            choice: self.config.precision,
+            remembered: remembered.filter(|_| role == Role::Retriever),
+            tiles: self.config.tiles,
+            budget: self.config.memory,
+            work,
+        })?;
+        if plan.is_known {
+            on_event(ModelEvent::Planned(plan.clone()));
+        }
+        Ok(plan)
+    }
+
+    /// Whether two models may be held at once; they may where memory is not limited.
+    fn fits_beside(&self, plan: &ModelPlan, other: Option<&ModelPlan>) -> bool {
+        let (Some(budget), Some(other)) = (self.config.memory, other) else {
+            return true;
+        };
+        plan.fits_beside(other, budget)
+    }
+
+    fn options(&self, located: &Located, plan: &ModelPlan) -> LoadOptions {
+        LoadOptions {
             prompt_version: self.config.prompt_version,
             tiles: self.config.tiles,
             merge_adapter: false,
             made_up: located.made_up,
             pool: Some(Arc::clone(&self.pool)),
-            ..LoadOptions::new(Placement::cpu(self.config.precision.precision()))
-        };
-        Ok(load(&located.checkpoint, &options)?)
+            prefix_bytes: plan.prefix_bytes as usize,
+            ..LoadOptions::new(Placement::cpu(plan.held_in))
+        }
+    }
+
+    fn load_retriever(
+        &self,
+        located: &Located,
+        on_event: OnModelEvent<'_>,
+    ) -> Result<Arc<dyn Retriever>> {
+        let plan = self.plan(located, Role::Retriever, on_event)?;
+        self.budget().retriever = Some(plan.clone());
+        on_event(ModelEvent::Loading {
+            model: located.name.clone(),
+        });
+        let mut options = self.options(located, &plan);
+        // Not cutting is for conversations: rows of pages that are cut otherwise do not compare.
+        options.tiles.split = None;
+        let checkpoint = located.checkpoint.clone();
+        if self.config.memory.is_none() {
+            return Ok(registry::load_retriever(&checkpoint, &options)?.into());
+        }
+        // It comes back only where the two did not fit beside each other, so the generator has to go.
+        let generator = Arc::clone(&self.generator);
+        let swapped = Arc::new(Swapped::new(Box::new(move || {
+            *generator.lock().unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
+            registry::load_retriever(&checkpoint, &options)
+        }))?);
+        self.budget().swapped = Some(Arc::clone(&swapped));
+        Ok(swapped)
     }
 
     /// The retriever: as chosen, or `remembered` (an index's own) where the choice is left open, or the
@@ -315,10 +463,10 @@ impl Models {
                 // Another index may name another retriever, so this is not remembered.
                 return Ok(Slot::Unknown);
             };
-            let model = self.load(&located, on_event, registry::load_retriever)?;
+            let model = self.load_retriever(&located, on_event)?;
             Ok(Slot::Loaded(LoadedRetriever {
                 located,
-                model: model.into(),
+                model,
                 feature_bytes: self.config.feature_bytes,
             }))
         })
@@ -377,7 +525,23 @@ impl Models {
             let Some(located) = self.locate_generator(on_event)? else {
                 return Ok(Slot::Absent);
             };
-            let model = self.load(&located, on_event, registry::load_generator)?;
+            let plan = self.plan(&located, Role::Generator, on_event)?;
+            let other = {
+                let mut budget = self.budget();
+                budget.generator = Some(plan.clone());
+                budget
+                    .swapped
+                    .clone()
+                    .filter(|_| !self.fits_beside(&plan, budget.retriever.as_ref()))
+            };
+            if let Some(retriever) = other {
+                retriever.release();
+            }
+            on_event(ModelEvent::Loading {
+                model: located.name.clone(),
+            });
+            let options = self.options(&located, &plan);
+            let model = registry::load_generator(&located.checkpoint, &options)?;
             Ok(Slot::Loaded(LoadedGenerator {
                 located,
                 model: model.into(),

@@ -23,6 +23,7 @@ use std::{ops::ControlFlow, sync::Arc};
 use colibri_models::{
     generate::{Completion, Step},
     generators::{Generator, Request},
+    processor::{VideoRecipe, VideoSampling},
 };
 
 pub use clock::{Clock, SystemClock, Wait, Waiting};
@@ -37,6 +38,8 @@ pub const PREFIX: &str = "openai:";
 const LONGEST_EDGE: u32 = 1536;
 /// Pixels that one step of detail stands for: the tile of SmolVLM, and of OpenAI.
 const TILE: u32 = 512;
+/// Frames of a video that are sent.
+const MOST_FRAMES: u32 = 32;
 /// No picture is sent larger than this.
 const MOST_EDGE: u32 = 4096;
 
@@ -135,6 +138,15 @@ impl Generator for Hosted {
     ) -> colibri_models::Result<Completion> {
         self.reply(request, on_step)
             .map_err(|error| colibri_models::Error::Elsewhere(Box::new(error)))
+    }
+
+    /// As SmolVLM2 is: with the time of each frame. Fewer of them, since they are paid for.
+    fn video(&self) -> VideoRecipe {
+        VideoRecipe::Timed(VideoSampling {
+            fps: 1.0,
+            max_frames: MOST_FRAMES,
+            longest_edge: TILE,
+        })
     }
 
     fn longest_edge(&self) -> u32 {

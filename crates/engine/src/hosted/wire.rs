@@ -96,7 +96,7 @@ fn content<'a>(message: &Message, images: &mut impl Iterator<Item = &'a String>)
     }
     let part = |content: &Content| match content {
         Content::Text(text) => json!({"type": "text", "text": text}),
-        Content::Image => {
+        Content::Image | Content::Frame => {
             json!({"type": "image_url", "image_url": {"url": images.next()}})
         }
     };

@@ -214,6 +214,11 @@ impl Source<'_> {
             .title()
             .unwrap_or_default()
             .clone_into(&mut record.title);
+        if let Some(seconds) = document.seconds_per_page() {
+            // With it a page's number is a time.
+            let key = "seconds_per_page".to_owned();
+            record.metadata.entry(key).or_insert(seconds.into());
+        }
         let num_pages = document.num_pages();
         self.send(FromSource::Begin(record, num_pages))?;
         for number in 1..=num_pages {

@@ -254,6 +254,13 @@ fn kind(url: &Url, head: &[u8]) -> Result<&'static str, Error> {
         Some(Kind::Tiff) => return Ok("tiff"),
         Some(Kind::Gif) => return Ok("gif"),
         Some(Kind::Bmp) => return Ok("bmp"),
+        // Read by a program of the system: what a stranger's server sends does not get that far.
+        Some(Kind::Video) => {
+            return Err(Error::NotADocument {
+                url: shown(url),
+                found: "it is a video, and videos are read from files only",
+            });
+        }
         None => head,
     };
     let start = String::from_utf8_lossy(found).trim_start().to_lowercase();

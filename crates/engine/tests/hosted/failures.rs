@@ -166,7 +166,7 @@ fn a_silent_service_is_given_up() {
     // All is said, only the costs are missing.
     let said = piece("all")
         + "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-    let server = Server::start([Act::Stall(stream(&said))]);
+    let server = Server::start([Act::StallAfterText(stream(&said))]);
     assert_eq!(server.ask().text(), "all");
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum Act {
     Trickle(Vec<u8>),
     /// These bytes, then nothing until the client leaves; the silence is then over for the test's clock.
     Stall(Vec<u8>),
+    /// The same, where the silence begins with the first text that the client has seen.
+    StallAfterText(Vec<u8>),
 }
 
 /// An event of a streamed answer.
@@ -95,6 +97,8 @@ pub(crate) struct Server {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     clock: Arc<TestClock>,
+    /// Silence begins with the first text.
+    falls_silent: bool,
 }
 
 /// A clock on which nothing takes time: attempts follow at once and are written down, a look at the caller
@@ -169,6 +173,7 @@ impl Server {
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let clock = Arc::new(TestClock::default());
         let script: Vec<Act> = script.into_iter().collect();
+        let falls_silent = matches!(script.first(), Some(Act::StallAfterText(_)));
         runtime.spawn({
             let (asked, silent) = (asked.clone(), clock.silent.clone());
             async move {
@@ -184,6 +189,7 @@ impl Server {
             address,
             asked,
             clock,
+            falls_silent,
         }
     }
 
@@ -234,7 +240,12 @@ impl Server {
         let (mut pieces, mut notes) = (Vec::new(), Vec::new());
         let result = hosted.generate(&request, &mut |step| {
             match step {
-                Step::Text(text) => pieces.push(text.to_owned()),
+                Step::Text(text) => {
+                    pieces.push(text.to_owned());
+                    if self.falls_silent {
+                        self.clock.silent.store(true, Ordering::SeqCst);
+                    }
+                }
                 Step::Note(note) => notes.push(note.to_owned()),
                 Step::Tile { .. } | Step::Prefill { .. } | Step::Status(_) | Step::Waiting => {}
             }
@@ -286,6 +297,12 @@ async fn play(
         Act::Stall(bytes) => {
             stream.write_all(&bytes).await?;
             silent.store(true, Ordering::SeqCst);
+            // Until the client leaves.
+            let _left = stream.read_u8().await;
+            return Ok(());
+        }
+        Act::StallAfterText(bytes) => {
+            stream.write_all(&bytes).await?;
             // Until the client leaves.
             let _left = stream.read_u8().await;
             return Ok(());

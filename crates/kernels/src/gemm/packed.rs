@@ -247,6 +247,18 @@ impl PackedMatrix {
         self.isa
     }
 
+    /// Memory that weights of this size take once they are packed for the running machine.
+    pub fn bytes_for(precision: Precision, out_features: usize, in_features: usize) -> usize {
+        let padded = out_features.next_multiple_of(Kernels::of(Isa::detect()).lanes);
+        let scales = if precision.is_integer() {
+            2 * padded
+        } else {
+            0
+        };
+        let words = padded.saturating_mul(precision.steps(in_features));
+        words.saturating_add(scales).saturating_mul(4)
+    }
+
     /// Memory held by the weights and their scales.
     pub fn num_bytes(&self) -> usize {
         size_of_val(self.panels.words())

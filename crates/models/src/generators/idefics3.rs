@@ -16,7 +16,9 @@ use super::{
 use crate::{
     Error, NoTrace, Result, Trace, VisualTokens,
     generate::{Completion, GenerateOptions, Sampler, Step, StopReason, end_ids},
-    processor::{Idefics3Processor, Message, ProcessorFiles, TileGrid, TileOptions, Tiles},
+    processor::{
+        Idefics3Processor, Message, ProcessorFiles, TileGrid, TileOptions, Tiles, VideoRecipe,
+    },
     registry::{Checkpoint, LoadOptions},
     vlm::idefics3::{Config, Idefics3, LookKey},
 };
@@ -126,6 +128,21 @@ impl Idefics3Generator {
             return Err(Error::PromptTooLong { prompt, limit });
         }
         Ok(())
+    }
+
+    /// The visual tokens of one picture.
+    fn look_at_tiles(
+        &self,
+        tiles: Tiles,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<VisualTokens> {
+        let (grid, tiles) = (tiles.grid(), [tiles]);
+        let images = self.processor.images();
+        let visual = self
+            .backbone
+            .encode_images(&tiles, images, on_tile, &mut NoTrace)?;
+        let visual = visual.ok_or(Error::ImageTokens { ids: 1, visual: 0 })?;
+        VisualTokens::new(grid, &visual)
     }
 
     /// Looks at the pictures of a prompt.
@@ -291,6 +308,10 @@ impl Generator for Idefics3Generator {
         self.generate_from(request, self.tiles, on_step, &mut NoTrace)
     }
 
+    fn video(&self) -> VideoRecipe {
+        self.processor.video()
+    }
+
     fn longest_edge(&self) -> u32 {
         self.processor.images().longest_edge(&self.tiles)
     }
@@ -322,13 +343,16 @@ impl Looking for Idefics3Generator {
         image: &RgbImage,
         on_tile: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<VisualTokens> {
-        let images = self.processor.images();
-        let tiles = [images.cut(image, &self.tiles)?];
-        let visual = self
-            .backbone
-            .encode_images(&tiles, images, on_tile, &mut NoTrace)?;
-        let visual = visual.ok_or(Error::ImageTokens { ids: 1, visual: 0 })?;
-        VisualTokens::new(tiles[0].grid(), &visual)
+        let tiles = self.processor.images().cut(image, &self.tiles)?;
+        self.look_at_tiles(tiles, on_tile)
+    }
+
+    fn look_at_frame(
+        &self,
+        image: &RgbImage,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<VisualTokens> {
+        self.look_at_tiles(self.processor.cut_frame(image)?, on_tile)
     }
 
     fn fits(&self, tokens: &VisualTokens) -> bool {

@@ -12,7 +12,7 @@ use image::RgbImage;
 use crate::{
     Result, VisualTokens,
     generate::{Completion, GenerateOptions, Step},
-    processor::Message,
+    processor::{Message, VideoRecipe},
 };
 
 /// What a generator is asked.
@@ -38,6 +38,11 @@ pub trait Generator: Send + Sync {
         request: &Request<'_>,
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Completion>;
+
+    /// How the model is shown a video.
+    fn video(&self) -> VideoRecipe {
+        VideoRecipe::of(None, self.longest_edge())
+    }
 
     /// Longest side in pixels to which pictures are scaled.
     fn longest_edge(&self) -> u32;
@@ -68,6 +73,16 @@ pub trait Looking: Send + Sync {
     /// # Errors
     /// When a layer fails, or [`crate::Error::Cancelled`].
     fn look(
+        &self,
+        image: &RgbImage,
+        on_tile: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<VisualTokens>;
+
+    /// The visual tokens of a frame of a video, which is not cut.
+    ///
+    /// # Errors
+    /// As [`Looking::look`].
+    fn look_at_frame(
         &self,
         image: &RgbImage,
         on_tile: &mut dyn FnMut(usize, usize) -> bool,

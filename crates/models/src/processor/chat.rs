@@ -50,6 +50,8 @@ pub enum Content {
     Text(String),
     /// The next of the images that go with the conversation.
     Image,
+    /// The same, where it is a frame of a video: it is not cut into tiles.
+    Frame,
 }
 
 /// One turn.
@@ -84,7 +86,7 @@ impl Message {
     pub fn num_images(&self) -> usize {
         self.content
             .iter()
-            .filter(|content| matches!(content, Content::Image))
+            .filter(|content| matches!(content, Content::Image | Content::Frame))
             .count()
     }
 }
@@ -172,12 +174,12 @@ impl ChatTemplate {
         let texts = messages.iter().flat_map(|message| &message.content);
         let texts = texts.filter_map(|content| match content {
             Content::Text(text) => Some(text.as_str()),
-            Content::Image => None,
+            Content::Image | Content::Frame => None,
         });
         let marker = tokenizer.marker(texts.chain([self.source.as_str()]))?;
         let content = |content: &Content| match content {
             Content::Text(text) => context! { type => "text", text => marker.text(text) },
-            Content::Image => context! { type => "image" },
+            Content::Image | Content::Frame => context! { type => "image" },
         };
         let messages: Vec<Value> = messages
             .iter()

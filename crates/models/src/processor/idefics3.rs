@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-use super::chat::{ChatTemplate, Message, num_images};
+use super::chat::{ChatTemplate, Content, Message, num_images};
 use super::config::{PreprocessorConfig, ProcessorConfig};
 use super::error::{Error, Result};
 use super::expand::expand;
@@ -10,11 +10,14 @@ use super::files::ProcessorFiles;
 use super::native;
 use super::tiles::{ImageProcessor, TileGrid, TileOptions, Tiles};
 use super::tokenizer::Tokenizer;
+use super::video::VideoRecipe;
 
 /// The processor of a generator: tokenizer, chat template and picture settings of a checkpoint.
 #[derive(Debug)]
 pub struct Idefics3Processor {
     images: ImageProcessor,
+    /// The same for frames of videos.
+    frames: ImageProcessor,
     tokenizer: Tokenizer,
     template: ChatTemplate,
     image_seq_len: usize,
@@ -65,8 +68,15 @@ impl Idefics3Processor {
     /// Those of [`PreprocessorConfig::load`], [`ProcessorConfig::image_seq_len`],
     /// [`Tokenizer::load`] and [`ChatTemplate::load`].
     pub fn load(files: &ProcessorFiles, derived_seq_len: Option<usize>) -> Result<Self> {
+        let images = PreprocessorConfig::load(files)?;
+        let mut frames = images.clone();
+        frames.do_image_splitting = false;
+        if let Some(sampling) = images.video_sampling {
+            frames.longest_edge = sampling.longest_edge;
+        }
         Ok(Self {
-            images: ImageProcessor::new(PreprocessorConfig::load(files)?),
+            images: ImageProcessor::new(images),
+            frames: ImageProcessor::new(frames),
             tokenizer: Tokenizer::load(files)?,
             template: ChatTemplate::load(files)?,
             image_seq_len: ProcessorConfig::image_seq_len(files, derived_seq_len)?,
@@ -82,8 +92,12 @@ impl Idefics3Processor {
         let tokenizer = Tokenizer::load(files)?;
         let images = PreprocessorConfig::load_over(files, &PreprocessorConfig::native())?;
         let space = tokenizer.joins_words_to_special_tokens()?;
+        // Frames of videos keep their own shape too, and are not quartered.
+        let mut frames = images.clone();
+        frames.do_image_splitting = false;
         Ok(Self {
             images: ImageProcessor::new(images),
+            frames: ImageProcessor::new(frames),
             template: match ChatTemplate::load(files) {
                 Err(Error::MissingTemplate { .. }) => {
                     ChatTemplate::new("(the template of Idefics2)", IDEFICS2_TEMPLATE)?
@@ -99,6 +113,20 @@ impl Idefics3Processor {
     /// Cuts pictures.
     pub fn images(&self) -> &ImageProcessor {
         &self.images
+    }
+
+    /// How videos are shown.
+    pub fn video(&self) -> VideoRecipe {
+        let config = self.images.config();
+        VideoRecipe::of(config.video_sampling, config.longest_edge)
+    }
+
+    /// Makes the one tile of a frame of a video.
+    ///
+    /// # Errors
+    /// As [`ImageProcessor::cut`].
+    pub fn cut_frame(&self, image: &RgbImage) -> Result<Tiles> {
+        self.frames.cut(image, &TileOptions::default())
     }
 
     /// The tokenizer.
@@ -129,7 +157,15 @@ impl Idefics3Processor {
         options: &TileOptions,
     ) -> Result<Prompt> {
         check_count(messages, images.len())?;
-        let tiles = images.iter().map(|image| self.images.cut(image, options));
+        let shown = messages.iter().flat_map(|message| &message.content);
+        let shown = shown.filter(|content| !matches!(content, Content::Text(_)));
+        let tiles = images.iter().zip(shown).map(|(image, content)| {
+            if *content == Content::Frame {
+                self.cut_frame(image)
+            } else {
+                self.images.cut(image, options)
+            }
+        });
         let tiles = tiles.collect::<Result<Vec<Tiles>>>()?;
         let grids: Vec<TileGrid> = tiles.iter().map(Tiles::grid).collect();
         Ok(Prompt {

@@ -27,6 +27,7 @@ pub mod resample;
 mod stream;
 pub mod tiles;
 pub mod tokenizer;
+pub mod video;
 
 pub use chat::{ChatTemplate, Content, Message, Role};
 pub use colidefics3::{ColIdefics3Processor, DocumentPrompt};
@@ -40,3 +41,4 @@ pub use prompt_version::PromptVersion;
 pub use stream::StreamDecoder;
 pub use tiles::{Frame, ImageProcessor, TileGrid, TileOptions, TilePlan, Tiles};
 pub use tokenizer::{NamedTokens, Tokenizer};
+pub use video::VideoRecipe;

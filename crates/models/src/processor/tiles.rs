@@ -347,7 +347,7 @@ fn normalized(config: &PreprocessorConfig, channel: usize, byte: u8) -> f32 {
 }
 
 /// `_resize_output_size_rescale_to_max_len`.
-fn to_longest_edge(width: u32, height: u32, longest: u32) -> (u32, u32) {
+pub(super) fn to_longest_edge(width: u32, height: u32, longest: u32) -> (u32, u32) {
     let aspect = f64::from(width) / f64::from(height);
     let even = |side: u32| side.saturating_add(side % 2);
     if width >= height {

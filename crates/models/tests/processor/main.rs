@@ -13,3 +13,4 @@ mod hostile;
 mod pixels;
 mod retrieval;
 mod tokens;
+mod videos;

@@ -11,7 +11,7 @@ use crate::golden;
 
 /// The source pictures of `tools/golden/pixels.py`: gradients that wrap, hard stripes, noise and
 /// flat light areas in a mosaic of 32 pixels.
-fn pattern(width: u32, height: u32) -> RgbImage {
+pub(crate) fn pattern(width: u32, height: u32) -> RgbImage {
     let value = |x: u32, y: u32, c: u32| {
         let mut hash = x
             .wrapping_mul(0x9E37_79B1)

@@ -16,3 +16,28 @@ pub use adapter::{Adapter, AdapterConfig};
 pub use pool::TensorPool;
 pub use scope::{Placement, Precision, Weights};
 pub use store::WeightStore;
+
+use colibri_kernels::gemm::PackedMatrix;
+
+/// Bytes that a matrix `(outputs, inputs)` takes where `kernels` calculates.
+pub fn matrix_bytes(precision: Precision, outputs: usize, inputs: usize) -> usize {
+    PackedMatrix::bytes_for(precision, outputs, inputs)
+}
+
+/// In what form an adapter is kept beside matrices in `precision`. It sits on the path of every token, so it loses
+/// nothing where they do not, and beside integers no more than can be told from them.
+pub fn adapter_precision(precision: Precision) -> Precision {
+    match precision {
+        Precision::F32 | Precision::Bf16 => Precision::F32,
+        Precision::Int8 | Precision::Int4 => Precision::Bf16,
+    }
+}
+
+/// In what form embedding tables are held where large matrices are held in `precision`. A table is looked up and
+/// not multiplied: its bytes are never waited for, while its errors stand under every layer.
+pub fn table_precision(precision: Precision) -> Precision {
+    match precision {
+        Precision::Int4 => Precision::Int8,
+        Precision::F32 | Precision::Bf16 | Precision::Int8 => precision,
+    }
+}

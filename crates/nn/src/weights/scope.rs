@@ -227,9 +227,8 @@ impl Weights {
         };
         let lora = match &factors {
             Some((false, factors)) => {
-                // The factors are small beside the base and sit on the path of every token: f32.
                 let mut small = self.clone();
-                small.placement.packed = self.placement.packed.map(|_| Precision::F32);
+                small.placement.packed = self.placement.packed.map(super::adapter_precision);
                 let a = small.storage(factors.rank, inputs, &mut |first, rows| {
                     let from = first * inputs;
                     rows.copy_from_slice(&factors.a[from..from + rows.len()]);
@@ -300,11 +299,8 @@ impl Weights {
     pub fn embedding(&self, name: &str, vocabulary: usize, hidden: usize) -> Result<Embedding> {
         let weight = format!("{}.weight", self.full(name));
         self.store.expect(&weight, &[vocabulary, hidden])?;
-        // Looked up and not multiplied, its bytes are never waited for, while its errors stand under every layer.
         let mut table = self.clone();
-        if table.placement.packed == Some(Precision::Int4) {
-            table.placement.packed = Some(Precision::Int8);
-        }
+        table.placement.packed = table.placement.packed.map(super::table_precision);
         let storage = table.shared(Some(&weight), vocabulary, hidden, &mut |first, rows| {
             self.store.read(&weight, first * hidden, rows)
         })?;

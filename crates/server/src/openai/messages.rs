@@ -134,7 +134,7 @@ impl Talk {
 fn words(message: &Message) -> String {
     let texts = message.content.iter().filter_map(|part| match part {
         Content::Text(text) => Some(text.as_str()),
-        Content::Image => None,
+        Content::Image | Content::Frame => None,
     });
     texts.collect::<Vec<_>>().join("\n")
 }

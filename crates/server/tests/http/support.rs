@@ -63,6 +63,7 @@ pub(crate) fn settings(folder: &Path) -> ServerConfig {
             prompt_version: None,
             tiles: TileOptions::default(),
             feature_bytes: 0,
+            memory: None,
         },
         open: OpenOptions::default(),
         fetch: None,

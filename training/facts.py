@@ -1,0 +1,123 @@
+"""Facts of a drawn page with the places of their answers and of the words they are found by, as turns for the generator."""
+
+from __future__ import annotations
+
+import random
+
+from pages import crops, effects, fonts, kinds, words
+from pages.canvas import Canvas, Word
+from pages.questions import KEYS
+from speech import READ, Turn
+
+
+def plain(word: str) -> str:
+    return word.lower().rstrip(":")
+
+
+def sequence(page_words: list[Word], text: str, start: int = 0) -> int:
+    """The first place from `start` where the words of a text stand one after another in drawing order; -1 if nowhere."""
+    sought = [plain(w) for w in text.split()]
+    names = [plain(w.text) for w in page_words]
+    for at in range(start, len(names) - len(sought) + 1):
+        if names[at : at + len(sought)] == sought:
+            return at
+    return -1
+
+
+def turn(page_words: list[Word], fact: kinds.Fact, whole: bool) -> Turn:
+    """A fact as a turn; `whole` asks as a person does who searches many pages, otherwise about this page alone."""
+    question = fact.question if whole else f"{fact.core}?"
+    values = len(fact.answer.split())
+    found = lambda at, keys, key: Turn(question, fact.answer, page_words[at : at + values], keys, asked(question, key), fact.kind)
+    if fact.kind == "key-value":
+        key = fact.core.removeprefix("What is the ")
+        at = sequence(page_words, f"{key} {fact.answer}")
+        if at >= 0:
+            split = at + len(key.split())
+            return found(split, page_words[at:split], key)
+    if fact.kind == "table":
+        in_invoice = " of the " in fact.core
+        column, _, row = fact.core.removeprefix("What is the ").partition(" of the ") if in_invoice else reversed(fact.core.removeprefix("What is the value of ").partition(" in "))
+        at, head = sequence(page_words, row), sequence(page_words, column)
+        if at >= 0 and head >= 0:
+            cells = at + len(row.split())
+            if in_invoice:
+                place = cells + (1 if column == "price" else 2)
+            else:
+                first = sequence(page_words, "name")
+                place = cells + head - first - 1
+            if place < len(page_words) and page_words[place].text == fact.answer:
+                return found(place, [*page_words[at:cells], page_words[head]], row)
+    at = sequence(page_words, fact.answer)
+    return found(at, [], None) if at >= 0 else Turn(question, fact.answer, kind=fact.kind)
+
+
+def asked(question: str, key: str | None) -> tuple[int, int] | None:
+    """Where a key stands in a question."""
+    at = question.lower().find(key.lower()) if key else -1
+    return (at, at + len(key)) if at >= 0 else None
+
+
+def page_turns(page: kinds.Page, rng: random.Random, most: int) -> list[Turn]:
+    facts = rng.sample(page.facts, min(most, len(page.facts)))
+    return [turn(page.canvas.words, fact, rng.random() < 0.5) for fact in facts]
+
+
+def lines_tile(rng: random.Random, lines: int, per_line: int, held_out: bool = False) -> tuple[Canvas, list[Turn]]:
+    """A tile of whole words in whole lines, to be read aloud."""
+    paper, ink = crops.colours(rng)
+    stretch = rng.uniform(0.85, 1.32)
+    canvas = Canvas.blank(round(256 / stretch), 256, paper)
+    regular, bold = fonts.choose(rng, held_out)
+    em = rng.randint(17, 36 if lines < 3 else 28)
+    face = fonts.font(bold if rng.random() < 0.25 else regular, em)
+    pitch = em * rng.uniform(1.2, 1.8)
+    lines = max(min(lines, int(230 / pitch)), 1)
+    y = rng.uniform(em, max(250 - pitch * (lines - 1), em + 1))
+    spoken = []
+    left = rng.uniform(2, 60)
+    for _ in range(lines):
+        x, said = left if lines > 1 else rng.uniform(2, 150), []
+        for _ in range(per_line):
+            token = words.token(rng)
+            if x + face.getlength(token) > canvas.image.width - 2:
+                break
+            x = canvas.text(x, y, token, face, ink) + face.getlength(" ")
+            said.append(token)
+        y += pitch
+        if said:
+            spoken.append(" ".join(said))
+    canvas = finish(canvas.scaled(256, 256), rng)
+    return canvas, [Turn(READ, "\n".join(spoken), canvas.words)] if spoken else []
+
+
+def fields_tile(rng: random.Random, held_out: bool = False) -> tuple[Canvas, list[Turn]]:
+    """A tile of key-value lines, each asked for."""
+    paper, ink = crops.colours(rng)
+    canvas = Canvas.blank(256, 256, paper)
+    regular, bold = fonts.choose(rng, held_out)
+    em = rng.randint(17, 24)
+    y = rng.uniform(em, 50)
+    column = rng.uniform(90, 125) if rng.random() < 0.6 else 0.0
+    turns = []
+    for key in rng.sample([k for k in KEYS if len(k) < 11], 8):
+        value = kinds.value_for(rng, key)
+        if len(value) > 12:
+            value = value.split(" ")[-1]
+        if y > 250:
+            break
+        begin = len(canvas.words)
+        canvas.text(4, y, kinds.heading(key) + ":", fonts.font(regular, em), ink)
+        middle = len(canvas.words)
+        canvas.text(max(canvas.words[-1].right + em * 0.4, column), y, value, fonts.font(bold, em), ink)
+        if canvas.words[-1].right < 254:
+            question = f"What is the {key}?"
+            turns.append(Turn(question, value, canvas.words[middle:], canvas.words[begin:middle], asked(question, key), "key-value"))
+        y += em * rng.uniform(1.3, 1.9)
+    rng.shuffle(turns)
+    return finish(canvas, rng), turns
+
+
+def finish(canvas: Canvas, rng: random.Random) -> Canvas:
+    """One in seven is scanned; the words stay where they are."""
+    return effects.scan(canvas, rng) if rng.random() < 0.15 else canvas

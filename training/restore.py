@@ -1,0 +1,60 @@
+"""The opposite of `export.py`: makes a training checkpoint of the exported folders, so that a stage can start from what was shipped.
+
+Weights come back as bf16 left them; the throw-away heads and the optimisers are gone, and a stage that needs heads fits them first.
+
+    python restore.py --builtin ../builtin --stage shipped
+    python dense.py --start shipped --minutes 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from export import TOKENIZER_FILES
+from model import Colibri, config, load_tokenizer
+
+
+def restore(builtin: Path, runs: Path, stage: str) -> None:
+    """Writes `runs/STAGE.pt` and, where there is none, `runs/tokenizer`."""
+    tokenizer = runs / "tokenizer"
+    if not (tokenizer / "tokenizer.json").exists():
+        tokenizer.mkdir(parents=True, exist_ok=True)
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(builtin / "base" / name, tokenizer / name)
+    model = Colibri(config(load_tokenizer(tokenizer)))
+    found = load_file(builtin / "base" / "model.safetensors")
+    for name, value in load_file(builtin / "retriever" / "adapter_model.safetensors").items():
+        found[name.removeprefix("base_model.model.").removesuffix(".weight")] = value
+    generator = builtin / "generator" / "model.safetensors"
+    if generator.exists():
+        found["lm_head.weight"] = load_file(generator)["lm_head.weight"]
+    state = model.state_dict()
+    for name in state:
+        shipped = name.replace(".base.weight", ".weight")
+        if shipped in found:
+            state[name] = found.pop(shipped).float()
+        elif not name.startswith("lm_head."):
+            raise SystemExit(f"`{builtin}` has no `{shipped}`; is it what export.py writes?")
+    if found:
+        raise SystemExit(f"`{builtin}` holds `{next(iter(found))}`, which the model does not have")
+    torch.save({"model": state, "heads": None}, runs / f"{stage}.pt")
+    print(f"{runs / stage}.pt holds {sum(v.numel() for v in state.values()) / 1e6:.2f} M parameters")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    here = Path(__file__).parent
+    parser.add_argument("--builtin", type=Path, default=here.parent / "builtin")
+    parser.add_argument("--runs", type=Path, default=here / "runs")
+    parser.add_argument("--stage", default="shipped")
+    options = parser.parse_args()
+    restore(options.builtin, options.runs, options.stage)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""What the generator is asked about a picture, with everything known about it: a picture and several turns, packed into one sequence.
+
+A *sheet* is a single tile or a whole page (tiles and overview, as the processor cuts it) and a list of turns, each a question and its
+answer. The picture stands once at the beginning and every turn sees it and itself alone (`attention.py`), at the positions it would have
+if it were the only one: one pass over a page teaches all its facts. For every piece of an answer we know the visual token under it,
+for a key-value fact also where the key stands on the page and in the question.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+import processing
+from model import GRID, TILE, TOKENS
+from pages.canvas import Canvas, Word
+
+CELL = TILE // GRID
+READ = "Read the text."
+END = "<end_of_utterance>"
+
+
+@dataclass
+class Turn:
+    """A question and its answer; `where` are the words of the answer, `keys` the words on the page by which it is found, `asked`
+    the part of the question that names them (start and end in characters), `kind` for reports by question type."""
+
+    question: str
+    answer: str
+    where: list[Word] = field(default_factory=list)
+    keys: list[Word] = field(default_factory=list)
+    asked: tuple[int, int] | None = None
+    kind: str = "reading"
+
+
+def visual_token(x: float, y: float, rows: int, columns: int) -> int:
+    """The visual token over a point of the cut page, in the order of the prompt; -1 outside."""
+    row, column = int(y // TILE), int(x // TILE)
+    if not (0 <= row < rows and 0 <= column < columns) or x < 0 or y < 0:
+        return -1
+    return (row * columns + column) * TOKENS + int(y % TILE // CELL) * GRID + int(x % TILE // CELL)
+
+
+def under_piece(word: Word, start: int, end: int, rows: int, columns: int) -> int:
+    """The visual token under the middle of some characters of a word."""
+    return visual_token((word.edges[start] + word.edges[end]) / 2, (word.top + word.bottom) / 2, rows, columns)
+
+
+def under_word(word: Word, rows: int, columns: int) -> list[int]:
+    """The visual tokens over the middle line of a word."""
+    y, steps = (word.top + word.bottom) / 2, max(int((word.right - word.left) // CELL), 1)
+    points = [word.left + (word.right - word.left) * (i + 0.5) / steps for i in range(steps)]
+    return sorted({at for at in (visual_token(x, y, rows, columns) for x in points) if at >= 0})
+
+
+def page_sheet(tokenizer, canvas: Canvas, turns: list[Turn]) -> dict:
+    """A whole page; the words of the turns are those of `canvas`."""
+    tiles, rows, columns = processing.split(canvas)
+    sx, sy = columns * TILE / canvas.image.width, rows * TILE / canvas.image.height
+    stretched = {id(w): Word(w.text, [e * sx for e in w.edges], w.top * sy, w.bottom * sy) for w in canvas.words}
+    moved = [Turn(t.question, t.answer, [stretched[id(w)] for w in t.where], [stretched[id(w)] for w in t.keys], t.asked, t.kind) for t in turns]
+    prefix = processing.document_ids(tokenizer, rows, columns, TOKENS, after="")
+    return sheet(tokenizer, tiles, prefix, rows, columns, list(stretched.values()), moved)
+
+
+def tile_sheet(tokenizer, canvas: Canvas, turns: list[Turn]) -> dict:
+    """A single tile, as the processor treats a picture that is not cut."""
+    prefix = tokenizer.encode(f"<|im_start|>User:<fake_token_around_image><global-img>{'<image>' * TOKENS}<fake_token_around_image>").ids
+    return sheet(tokenizer, [canvas], prefix, 1, 1, canvas.words, turns)
+
+
+def sheet(tokenizer, tiles: list[Canvas], prefix: list[int], rows: int, columns: int, words: list[Word], turns: list[Turn]) -> dict:
+    """`under`: for each visual token the piece of text under it, or -100. Each turn: ids, where the answer begins in them, and the
+    places known."""
+    under = np.full(len(tiles) * TOKENS, -100)
+    share = np.zeros(len(tiles) * TOKENS)
+    for word in words:
+        pieces = tokenizer.encode(" " + word.text)
+        for piece, (start, end) in zip(pieces.ids, pieces.offsets):
+            start, end = max(start - 1, 0), end - 1
+            if end > start:
+                at, width = under_piece(word, start, end, rows, columns), word.edges[end] - word.edges[start]
+                if at >= 0 and width > share[at]:
+                    under[at], share[at] = piece, width
+    return {"pixels": processing.pixels(tiles), "prefix": prefix, "under": under, "turns": [turn_ids(tokenizer, t, rows, columns) for t in turns]}
+
+
+def turn_ids(tokenizer, turn: Turn, rows: int, columns: int) -> dict:
+    asked = tokenizer.encode(f"{turn.question}{END}\nAssistant:")
+    said = tokenizer.encode(" " + turn.answer)
+    places, starts, cursor = [-1] * (len(said.ids) + 1), [], 0
+    for word in turn.where:
+        cursor = (" " + turn.answer).find(word.text, cursor)
+        if cursor < 0:
+            break
+        starts.append((cursor, cursor + len(word.text), word))
+        cursor += len(word.text)
+    for number, (start, end) in enumerate(said.offsets):
+        for first, last, word in starts:
+            low, high = max(start, first), min(end, last)
+            if low < high:
+                places[number] = under_piece(word, low - first, high - first, rows, columns)
+                break
+    named = [i for i, (start, end) in enumerate(asked.offsets) if turn.asked and end > start and end > turn.asked[0] and start < turn.asked[1]]
+    return {"ids": asked.ids + said.ids + [tokenizer.token_to_id(END)], "answer": len(asked.ids), "places": places, "named": named,
+            "keys": [at for word in turn.keys for at in under_word(word, rows, columns)], "kind": turn.kind, "question": turn.question, "text": turn.answer}
+
+
+def pack(sheets: list[dict], image_token: int) -> dict:
+    """One batch: `picture` (tokens at the beginning that are the picture's, padded), `ids`, `positions`, `owner` (0: picture, k: the k-th turn, -1: padding), `wanted` (next tokens of answers), the ends
+    of the turns, and the lists of who must look where: (row, from, to) triples, those of a group sharing its number in the last column."""
+    picture = max(len(s["prefix"]) for s in sheets)
+    longest = picture + max(sum(len(t["ids"]) for t in s["turns"]) for s in sheets)
+    ids = torch.full((len(sheets), longest), 2)
+    positions = torch.zeros((len(sheets), longest), dtype=torch.long)
+    owner = torch.full((len(sheets), longest), -1)
+    wanted = torch.full((len(sheets), longest), -100)
+    turn_of = torch.full((len(sheets), longest), -1)
+    looks: dict[str, list[tuple[int, int, int, int]]] = {"next": [], "last": [], "key": [], "named": []}
+    groups, turns = 0, []
+    for row, one in enumerate(sheets):
+        prefix = one["prefix"]
+        visual = [i for i, t in enumerate(prefix) if t == image_token]
+        ids[row, : len(prefix)] = torch.tensor(prefix)
+        positions[row, : len(prefix)] = torch.arange(len(prefix))
+        owner[row, : len(prefix)] = 0
+        at = picture
+        for number, turn in enumerate(one["turns"], 1):
+            length, begin = len(turn["ids"]), at + turn["answer"]
+            span = slice(at, at + length)
+            ids[row, span] = torch.tensor(turn["ids"])
+            positions[row, span] = len(prefix) + torch.arange(length)
+            owner[row, span] = number
+            wanted[row, begin - 1 : at + length - 1] = ids[row, begin : at + length]
+            turn_of[row, begin - 1 : at + length - 1] = len(turns)
+            turns.append(turn)
+            for i, place in enumerate(turn["places"]):
+                if place >= 0:
+                    looks["next"].append((row, begin - 1 + i, visual[place], groups))
+                    looks["last"].append((row, begin + i, visual[place], groups))
+                    groups += 1
+            value = turn["places"][0]
+            for key in turn["keys"]:
+                if 0 <= value and visual[key] < visual[value]:
+                    looks["key"].append((row, visual[value], visual[key], groups))
+            for token in turn["named"]:
+                looks["named"].append((row, begin - 1, at + token, groups + 1))
+            groups += 2
+            at += length
+    return {"picture": picture, "ids": ids, "positions": positions, "owner": owner, "wanted": wanted, "turn_of": turn_of, "turns": turns,
+            "looks": {k: torch.tensor(v).view(-1, 4) for k, v in looks.items()},
+            "under": torch.from_numpy(np.concatenate([s["under"] for s in sheets])).long()}
