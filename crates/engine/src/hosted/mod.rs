@@ -10,6 +10,7 @@
 //! Upstream: OpenAI's reference of `POST /chat/completions`, and the WHATWG's of event streams. Limits: one
 //! choice, text only, no tools.
 
+mod address;
 mod clock;
 mod config;
 mod error;

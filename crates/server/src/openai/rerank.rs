@@ -104,6 +104,6 @@ mod tests {
     fn the_greatest_of_each_row_counts() {
         let query = [1.0, 0.0, 0.0, 1.0];
         assert_eq!(max_sim(&query, &[1.0, 0.0, 0.0, 1.0], 2), 2.0);
-        assert_eq!(max_sim(&query, &[0.6, 0.8], 2), 1.4);
+        assert_eq!(max_sim(&query, &[0.5, 0.75], 2), 1.25);
     }
 }
