@@ -12,7 +12,7 @@
 //!
 //! Nothing that computes runs on the threads that serve. A question is answered by the one thread that owns
 //! the generator, an index job by the one that owns the writer; searches and drawings share a bounded number
-//! of blocking threads. Events go into an [`event_log`] and readers take them from there at their own pace:
+//! of blocking threads. Events go into an `event_log` and readers take them from there at their own pace:
 //! a slow reader holds no memory, and one that lost its connection goes on where it was.
 
 mod activity;

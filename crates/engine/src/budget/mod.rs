@@ -1,7 +1,7 @@
 //! `--memory`: what fits, decided before anything is loaded.
 //!
 //! A model alone has to fit, in the best precision for which it does; both at once need not: the one that is not at
-//! work is then given up and read again when it is needed ([`swap`]). Of a question, as many pages are shown to the
+//! work is then given up and read again when it is needed (`swap`). Of a question, as many pages are shown to the
 //! generator as fit. What would not fit at all is refused with the smallest budget that would do.
 
 mod swap;

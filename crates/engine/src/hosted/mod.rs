@@ -3,7 +3,7 @@
 //!
 //! `openai:MODEL` names one. [`Hosted`] is a [`Generator`] like those that compute here, so nothing else of
 //! the product knows the difference: the conversation goes out as JSON with pictures as data URLs
-//! ([`wire`], [`picture`]), the answer comes back as server-sent events ([`sse`]). Failures that pass are
+//! (`wire`, `picture`), the answer comes back as server-sent events (`sse`). Failures that pass are
 //! tried again with growing waits, and a service that names a time is given it; a reply that has begun is
 //! never asked for twice, since the reader has already seen it.
 //!

@@ -115,7 +115,7 @@ impl ColIdefics3Processor {
     /// Ids of a page cut as `grid` says.
     ///
     /// # Errors
-    /// [`Error::Encode`].
+    /// [`Error::Encode`](super::Error::Encode).
     pub fn document_ids(&self, grid: TileGrid) -> Result<Vec<u32>> {
         let marker = self.tokenizer.marker([])?;
         let prompt = Marked {
@@ -129,7 +129,7 @@ impl ColIdefics3Processor {
     /// Ids of a question. Special tokens in it are text.
     ///
     /// # Errors
-    /// [`Error::Encode`], [`Error::SpecialFromText`], [`Error::NoMarker`].
+    /// [`Error::Encode`](super::Error::Encode), [`Error::SpecialFromText`](super::Error::SpecialFromText), [`Error::NoMarker`](super::Error::NoMarker).
     pub fn query_ids(&self, question: &str) -> Result<Vec<u32>> {
         let marker = self.tokenizer.marker([question])?;
         let (prefix, suffix) = around_query(self.version);

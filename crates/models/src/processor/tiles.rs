@@ -13,7 +13,7 @@
 //! 13 MB of bytes but 53 MB of floats, and byte-identical tiles can be looked at once.
 //!
 //! Two other families cut otherwise ([`Frames`]): PaliGemma's one square is step 3 alone, without an overview;
-//! Idefics2's frames, each of a size of its own, are made in [`native`].
+//! Idefics2's frames, each of a size of its own, are made in `native`.
 //!
 //! All size arithmetic is in f64 and truncates, as Python's does (`int(w / (w / h))` is not `h`).
 

@@ -2,7 +2,7 @@
 //!
 //! Paper: Touvron et al. 2023, <https://arxiv.org/abs/2302.13971>. Upstream: `LlamaModel` in transformers
 //! 5.23; Llama 3.1's frequency scaling as in its `modeling_rope_utils.py`. What Mistral and Gemma do otherwise
-//! is a value, [`Family`](super::Family).
+//! is a value, [`Family`].
 
 use std::sync::Arc;
 
