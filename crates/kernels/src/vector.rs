@@ -205,15 +205,16 @@ pub(crate) fn layer_norm<S: Simd>(
 ) {
     let count = x.len() as f32;
     let mean = sum!(s, x, |value, sum| s.add(value, sum)) / count;
-    // The deviations are summed in a second pass: the difference of two large sums would lose them. The
-    // zeros read past the end deviate by the mean each, which is taken off again.
+    // The deviations are summed in a second pass: the difference of two large sums would lose them. For the same
+    // reason what is left behind whole vectors goes one by one: zeros read past the end would deviate by the mean.
     let center = s.splat(mean);
-    let squares = sum!(s, x, |value, sum| {
+    let (whole, rest) = x.split_at(x.len() - x.len() % S::LANES);
+    let squares = sum!(s, whole, |value, sum| {
         let deviation = s.sub(value, center);
         s.mul_add(deviation, deviation, sum)
     });
-    let missing = (S::LANES - x.len() % S::LANES) % S::LANES;
-    let variance = (squares - missing as f32 * (mean * mean)).max(0.0) / count;
+    let rest: f32 = rest.iter().map(|value| (value - mean).powi(2)).sum();
+    let variance = (squares + rest) / count;
     let inverse = s.splat(1.0 / (variance + eps).sqrt());
     out.copy_from_slice(x);
     zip!(s, out, weight, |value, weight| {
