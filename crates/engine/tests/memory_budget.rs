@@ -133,7 +133,7 @@ fn models_that_do_not_fit_beside_each_other_take_turns() {
     let models = world.models(PrecisionChoice::F32, Some(alone));
     assert_eq!(world.answers(&models, "limited"), wanted);
     // The one that worked last is there, the other is not.
-    let used = models.used(0);
+    let used = models.used(0, 0);
     assert!(
         used.weights_bytes <= plans[1].weights_bytes,
         "{used:?} {plans:?}"
