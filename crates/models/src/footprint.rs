@@ -53,9 +53,11 @@ const FLOAT: u64 = 4;
 /// Bytes a model needs, by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
-    /// Matrices, tables, norms, adapters, rotations.
-    pub weights: u64,
-    /// Of these, what other models of a pool hold already, as far as the beginnings of the tensors tell.
+    /// Matrices, tables, adapters.
+    pub matrices: u64,
+    /// Norms, biases, positions, rotations, in f32.
+    pub values: u64,
+    /// Of the matrices, what other models of a pool hold already, as far as the beginnings of the tensors tell.
     pub shared: u64,
     /// The tokenizer and its tables.
     pub tokenizer: u64,
@@ -171,7 +173,8 @@ impl Needs {
             _ => 3,
         };
         Footprint {
-            weights: sizes.bytes(precision) + rotations,
+            matrices: sizes.matrix_bytes(precision),
+            values: sizes.value_bytes() + rotations,
             shared: sizes.shared_bytes(precision),
             tokenizer: self.tokenizer,
             kv_per_token: wide(text.num_hidden_layers) * 2 * kv_width * kept,

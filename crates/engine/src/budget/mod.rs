@@ -23,9 +23,9 @@ use crate::{
 pub(crate) use swap::Swapped;
 
 /// The program itself with its libraries and threads, by measurement.
-const PROGRAM_BYTES: u64 = 14_000_000;
+const PROGRAM_BYTES: u64 = 21_000_000;
 /// An index that is written: the catalogue, rows and words on their way.
-const WRITING_BYTES: u64 = 10_000_000;
+const WRITING_BYTES: u64 = 14_000_000;
 /// The process that reads PDFs, while it draws an ordinary page.
 const PDF_WORKER_BYTES: u64 = 42_000_000;
 /// Words of a prompt besides its pages, in tokens.
@@ -212,21 +212,18 @@ fn with_pages(
         }
     };
     let program_bytes = PROGRAM_BYTES + footprint.tokenizer + program_bytes;
+    let weights = footprint.matrices + footprint.values;
     ModelPlan {
         role,
         model: asked.located.name.clone(),
         precision: name(precision),
-        weights_bytes: footprint.weights,
+        weights_bytes: weights,
         shared_bytes: footprint.shared,
         kv_bytes,
         passing_bytes,
         program_bytes,
         index_bytes: work.index_bytes,
-        total_bytes: footprint.weights
-            + kv_bytes
-            + passing_bytes
-            + program_bytes
-            + work.index_bytes,
+        total_bytes: weights + kv_bytes + passing_bytes + program_bytes + work.index_bytes,
         pages,
         prefix_bytes: 0,
         kv_bytes_per_token: footprint.kv_per_token,

@@ -42,12 +42,11 @@ impl Size {
         }
     }
 
-    fn bytes(self, precision: Precision) -> u64 {
-        let bytes = match self.form(precision) {
-            Some(form) => matrix_bytes(form, self.outputs, self.inputs),
-            None => size_of::<f32>() * self.outputs * self.inputs,
-        };
-        bytes as u64
+    fn matrix_bytes(self, precision: Precision) -> u64 {
+        let form = self.form(precision);
+        form.map_or(0, |form| {
+            matrix_bytes(form, self.outputs, self.inputs) as u64
+        })
     }
 }
 
@@ -66,11 +65,21 @@ impl Sizes {
         self.tensors().push(size);
     }
 
-    /// Bytes held where large matrices are held in `precision` and `kernels` calculates.
-    pub fn bytes(&self, precision: Precision) -> u64 {
-        self.tensors()
+    /// Bytes of matrices, tables and adapters where large matrices are held in `precision` and `kernels` calculates.
+    pub fn matrix_bytes(&self, precision: Precision) -> u64 {
+        let tensors = self.tensors();
+        tensors
             .iter()
-            .map(|size| size.bytes(precision))
+            .map(|size| size.matrix_bytes(precision))
+            .sum()
+    }
+
+    /// Bytes of norms, biases and the like.
+    pub fn value_bytes(&self) -> u64 {
+        let tensors = self.tensors();
+        let values = tensors.iter().filter(|size| size.kind == Use::Values);
+        values
+            .map(|size| (size_of::<f32>() * size.outputs * size.inputs) as u64)
             .sum()
     }
 
@@ -80,6 +89,6 @@ impl Sizes {
         let shared = tensors
             .iter()
             .filter(|size| size.held.is_some() && size.held == size.form(precision));
-        shared.map(|size| size.bytes(precision)).sum()
+        shared.map(|size| size.matrix_bytes(precision)).sum()
     }
 }
