@@ -139,7 +139,7 @@ impl Needs {
             is_resampled,
         } = &self.blueprint;
         let wide = |value: usize| value as u64;
-        let page = Page::of(images, &self.tiles);
+        let page = Page::of(images, self.tiles);
 
         let hidden = wide(text.hidden_size);
         let (q_width, kv_width) = (
@@ -236,13 +236,13 @@ struct Page {
 impl Page {
     /// The page that takes most: one that fills a square of the longest edge with tiles. Ordinary pages are drawn on three
     /// quarters of it, and stretched to all of it.
-    fn of(config: &PreprocessorConfig, tiles: &TileOptions) -> Self {
+    fn of(config: &PreprocessorConfig, tiles: TileOptions) -> Self {
         let images = ImageProcessor::new(config.clone());
-        let edge = images.longest_edge(tiles);
+        let edge = images.longest_edge(&tiles);
         let (width, height) = (edge - edge / 4, edge);
         let side = u64::from(config.tile_side);
         let drawn = 3 * u64::from(width) * u64::from(height);
-        let plan = images.plan(width, height, tiles).ok();
+        let plan = images.plan(width, height, &tiles).ok();
         let (frames, stretched) = plan.map_or((1, (edge, edge)), |plan| {
             (plan.grid.num_frames() as u64, plan.stretched)
         });

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use colibri_models::{Precision, WeightBytes, footprint::Role};
+use colibri_models::{Precision, WeightBytes, footprint::Role, generators::Looking};
 
 use super::{
     Choice, Models,
@@ -69,7 +69,7 @@ impl Models {
         let generator = Slot::loaded(&self.generator);
         let (generator, prefix_bytes) = generator.map_or_else(Default::default, |loaded| {
             let looking = loaded.model.looking();
-            let kept = looking.map_or(0, |looking| looking.kept_bytes());
+            let kept = looking.map_or(0, Looking::kept_bytes);
             (loaded.model.weight_bytes(), kept as u64)
         });
         let kv_bytes = self.budget().generator.as_ref().map_or(0, |plan| {
