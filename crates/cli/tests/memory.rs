@@ -1,6 +1,8 @@
 //! A checkpoint of the full shape of SmolVLM-256M reads one page and writes an answer within 1.5 GB, and within what
 //! `--memory` allows, by the kernel's own count of the process.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
