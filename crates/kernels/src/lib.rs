@@ -36,4 +36,4 @@ pub mod selfcheck;
 mod simd;
 mod vector;
 
-pub use memory::return_large_blocks;
+pub use memory::{return_freed_blocks, return_large_blocks};

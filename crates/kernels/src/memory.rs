@@ -101,6 +101,16 @@ pub fn return_large_blocks() {
     }
 }
 
+/// Gives what was freed back to the system, for the whole process: after a model has gone and before another is read,
+/// whose matrices fit the holes badly.
+pub fn return_freed_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: only free memory is touched.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Runs `work` with at least `words` words of scratch, whose contents are whatever the last user left.
 pub(crate) fn with_scratch<R>(words: usize, work: impl FnOnce(&mut [u32]) -> R) -> R {
     thread_local! {

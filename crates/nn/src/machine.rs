@@ -10,7 +10,7 @@ use colibri_kernels::{
 };
 
 pub use colibri_kernels::{
-    return_large_blocks,
+    return_freed_blocks, return_large_blocks,
     selfcheck::{Check, run as check_paths},
 };
 
