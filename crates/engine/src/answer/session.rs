@@ -129,8 +129,8 @@ impl<'a> Answering<'a> {
         } else {
             self.models.generator(on_model)?
         };
-        let mut done = match generator {
-            Some(generator) => self.generate(
+        let mut done = if let Some(generator) = generator {
+            self.generate(
                 question,
                 &found,
                 &texts,
@@ -138,11 +138,10 @@ impl<'a> Answering<'a> {
                 stop,
                 &mut timings,
                 on_event,
-            )?,
-            None => {
-                let chart = self.chart(question, &found)?;
-                quotes(question, &found, &texts, chart, on_event)
-            }
+            )?
+        } else {
+            let chart = self.chart(question, &found)?;
+            quotes(question, &found, &texts, chart, on_event)
         };
         for citation in &done.citations {
             on_event(AnswerEvent::Citation(citation.clone()));
