@@ -66,6 +66,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> R
             "chosen": chosen(&config.models.generator, DEFAULT_GENERATOR),
             "loaded": generator.as_ref().map(|loaded| &loaded.located.name),
             "bytes": generator.as_ref().map(|loaded| loaded.model.num_bytes()),
+            "only_quotes": app.models.only_quotes(),
         },
         "memory": {
             "resident_bytes": memory::resident_bytes(),
@@ -75,6 +76,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> R
             "threads": threads::count(),
             "instruction_sets": instruction_sets(),
         },
+        "answering": app.asks.is_answering(),
         "waiting_questions": app.asks.num_waiting(),
         "open_jobs": app.jobs.num_open(),
         "limits": {
@@ -102,6 +104,11 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
     let text = app.metrics.text(&[
         ("documents", "Documents in the index.", documents),
         ("pages", "Pages in the index.", pages),
+        (
+            "asks_running",
+            "Questions being answered now.",
+            u64::from(app.asks.is_answering()),
+        ),
         (
             "asks_waiting",
             "Questions waiting.",
