@@ -93,6 +93,13 @@ pub(crate) async fn activity(State(app): State<Arc<App>>, headers: HeaderMap) ->
     Ok(respond(app.activity.log.clone(), after, ()).into_response())
 }
 
+/// Files and sockets of this process, where the system tells.
+fn open_files() -> Option<u64> {
+    let open = fs_err::read_dir("/proc/self/fd").ok()?;
+    // One of them is the folder that is being read.
+    Some(open.count().saturating_sub(1) as u64)
+}
+
 /// `GET /metrics`
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
     let (documents, pages) = app
@@ -101,7 +108,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
             Ok(stats.map_or((0, 0), |stats| (stats.documents, stats.pages)))
         })
         .await?;
-    let text = app.metrics.text(&[
+    let mut gauges = vec![
         ("documents", "Documents in the index.", documents),
         ("pages", "Pages in the index.", pages),
         (
@@ -134,7 +141,16 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
             "Lines of the activity log so far.",
             app.activity.log.last(),
         ),
-    ]);
+        (
+            "tasks",
+            "Tasks of the server that are alive.",
+            tokio::runtime::Handle::current()
+                .metrics()
+                .num_alive_tasks() as u64,
+        ),
+    ];
+    gauges.extend(open_files().map(|number| ("open_files", "Files and sockets open now.", number)));
+    let text = app.metrics.text(&gauges);
     let kind = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",

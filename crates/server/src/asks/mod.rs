@@ -206,9 +206,13 @@ impl Asks {
         };
         let (ask, grace) = (ask.clone(), self.grace);
         runtime.spawn(async move {
-            tokio::time::sleep(grace).await;
-            if ask.is_abandoned() {
-                ask.stop();
+            tokio::select! {
+                () = ask.log.closed() => {}
+                () = tokio::time::sleep(grace) => {
+                    if ask.is_abandoned() {
+                        ask.stop();
+                    }
+                }
             }
         });
     }
