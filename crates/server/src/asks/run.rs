@@ -16,7 +16,7 @@ use colibri_engine::{
     index::Index,
     memory,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Ask, Conversation, Question, Work};
 use crate::{
@@ -57,16 +57,10 @@ pub(crate) fn run(app: &Arc<App>) {
                 app.activity
                     .note(About::Trouble, &engine::chain(&error), None);
             }
-            ask.log.push(
-                "failed",
-                &json!({
-                    "event": "failed", "error": engine::chain(&error), "code": error.code(),
-                    "hint": error.hint(),
-                }),
-            );
+            ask.log.push("failed", &error.event());
         }
-        ask.end();
         *app.asks.running() = None;
+        ask.end();
     }
 }
 

@@ -21,8 +21,12 @@ fn named(choice: &Choice, default: &str) -> Option<String> {
     }
 }
 
-/// The name of the generator: of the one that is loaded, else of the one that would be.
+/// The name of the generator: of the one that is loaded, else of the one that would be, unless it is known that
+/// there is none.
 pub(super) fn generator(app: &App) -> Option<String> {
+    if app.models.only_quotes() {
+        return None;
+    }
     let (_, loaded) = app.models.loaded();
     let loaded = loaded.map(|loaded| loaded.located.name);
     loaded.or_else(|| named(&app.config().models.generator, DEFAULT_GENERATOR))

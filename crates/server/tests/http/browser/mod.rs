@@ -2,6 +2,7 @@
 //!
 //! Skipped by name where there is no Chromium; `.ci/run` installs it.
 
+mod access;
 mod driver;
 
 use colibri_engine::checkpoints::Choice;
