@@ -8,9 +8,10 @@ use std::{
 use colibri_engine::{
     answer::{AnswerEvent, Citation, Done},
     chat::Chat,
+    checkpoints::Models,
     document::{Limits, OpenOptions},
     generate::{Completion, Step, StopReason},
-    memory,
+    memory::Used,
     picture::{self, RgbImage},
     processor::VideoRecipe,
     video::{self, Shown},
@@ -137,14 +138,7 @@ fn tell_costs(screen: &Screen, done: &Done) {
         done.new_tokens,
         text::bytes(done.peak_memory_bytes)
     ));
-    let used = &done.memory;
-    screen.detail(&format!(
-        "of it {} weights, {} keys and values, {} files and the index, {} activations and the rest",
-        text::bytes(used.weights_bytes),
-        text::bytes(used.kv_bytes),
-        text::bytes(used.files_bytes),
-        text::bytes(used.other_bytes)
-    ));
+    screen.detail(&text::used(&done.memory));
 }
 
 /// Reads a video a person names, as a generator is to be shown it.
@@ -187,6 +181,7 @@ struct Generated<'a> {
     new_tokens: usize,
     timings_ms: GeneratedTimings,
     peak_memory_bytes: u64,
+    memory: Used,
 }
 
 #[derive(Serialize)]
@@ -199,7 +194,12 @@ struct GeneratedTimings {
 ///
 /// # Errors
 /// When the generator fails or nobody reads.
-pub(crate) fn say(context: &Context, chat: &mut Chat, words: Option<&str>) -> Result<Completion> {
+pub(crate) fn say(
+    context: &Context,
+    models: &Models,
+    chat: &mut Chat,
+    words: Option<&str>,
+) -> Result<Completion> {
     let screen = &context.screen;
     let listening = context.interrupt.listen()?;
     let started = std::time::Instant::now();
@@ -254,6 +254,8 @@ pub(crate) fn say(context: &Context, chat: &mut Chat, words: Option<&str>) -> Re
     }
     let completion = said?;
     let total = milliseconds();
+    let tokens = completion.prompt_tokens + completion.new_tokens;
+    let used = models.used(tokens, chat.features_bytes());
     if screen.json {
         screen.json(&Generated {
             event: "done",
@@ -265,7 +267,8 @@ pub(crate) fn say(context: &Context, chat: &mut Chat, words: Option<&str>) -> Re
                 first_token: first_token.unwrap_or(total),
                 total,
             },
-            peak_memory_bytes: memory::peak_bytes(),
+            peak_memory_bytes: used.peak_bytes,
+            memory: used,
         })?;
     } else if !at_line_start {
         screen.print("\n")?;
@@ -274,8 +277,9 @@ pub(crate) fn say(context: &Context, chat: &mut Chat, words: Option<&str>) -> Re
         "{} tokens read, {} written, {total:.0} ms; peak memory {}",
         completion.prompt_tokens,
         completion.new_tokens,
-        text::bytes(memory::peak_bytes())
+        text::bytes(used.peak_bytes)
     ));
+    screen.detail(&text::used(&used));
     Ok(completion)
 }
 

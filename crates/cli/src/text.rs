@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-use colibri_engine::budget::ModelPlan;
+use colibri_engine::{budget::ModelPlan, memory::Used};
 
 /// Text of several lines: line breaks and tabs stay, other control characters are shown.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
@@ -120,8 +120,13 @@ pub(crate) fn plan(plan: &ModelPlan) -> String {
     } else {
         String::new()
     };
+    let index = if plan.index_bytes > 0 {
+        format!(" + {} index", bytes(plan.index_bytes))
+    } else {
+        String::new()
+    };
     format!(
-        "{} {} in {}, {} at a time: {} weights{kv} + {} passing values + {} program = {}",
+        "{} {} in {}, {} at a time: {} weights{kv} + {} passing values + {} program{index} = {}",
         plan.role,
         plan.model,
         plan.precision,
@@ -131,6 +136,36 @@ pub(crate) fn plan(plan: &ModelPlan) -> String {
         bytes(plan.program_bytes),
         bytes(plan.total_bytes)
     )
+}
+
+/// Where the peak went, for a person.
+pub(crate) fn used(used: &Used) -> String {
+    let mut parts = Vec::new();
+    let weights = format!(
+        "{} weights ({} vision, {} text)",
+        bytes(used.weights_bytes),
+        bytes(used.vision_weights_bytes),
+        bytes(used.text_weights_bytes)
+    );
+    if used.weights_bytes > 0 {
+        parts.push(weights);
+    }
+    for (amount, what) in [
+        (used.features_bytes, "visual tokens"),
+        (used.kv_bytes, "keys and values"),
+        (used.prefix_bytes, "of these kept for the next question"),
+        (used.files_bytes, "files and the index"),
+        (used.other_bytes, "activations and the rest"),
+        (
+            used.shared_weights_bytes,
+            "weights held once for two models",
+        ),
+    ] {
+        if amount > 0 {
+            parts.push(format!("{} {what}", bytes(amount)));
+        }
+    }
+    format!("of it {}", parts.join(", "))
 }
 
 #[cfg(test)]

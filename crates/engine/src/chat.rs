@@ -34,6 +34,11 @@ impl std::fmt::Debug for Chat {
 }
 
 impl Chat {
+    /// Bytes of what was seen of the pictures.
+    pub fn features_bytes(&self) -> u64 {
+        self.seen.iter().map(VisualTokens::num_bytes).sum::<usize>() as u64
+    }
+
     /// Begins a conversation, with a system message where one is wanted.
     pub fn new(generator: LoadedGenerator, options: GenerateOptions, system: Option<&str>) -> Self {
         let messages = system

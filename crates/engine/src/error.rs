@@ -107,14 +107,6 @@ pub enum Error {
         /// What it would use in the smallest precision there is.
         least: u64,
     },
-    /// What a model needs cannot be told beforehand, so no limit can be kept.
-    #[error(
-        "how much memory `{model}` needs is not known beforehand, so `--memory` cannot be kept"
-    )]
-    MemoryUnknown {
-        /// The model.
-        model: String,
-    },
     /// The caller stopped the work.
     #[error("stopped")]
     Cancelled,
@@ -152,7 +144,6 @@ impl Error {
             Self::NothingToRead { .. } => "nothing_to_read",
             Self::Thread { .. } => "thread",
             Self::Memory { .. } => "memory",
-            Self::MemoryUnknown { .. } => "memory_unknown",
             Self::Cancelled => "cancelled",
         }
     }
@@ -182,10 +173,6 @@ impl Error {
             ),
             Self::Messages { .. } => Some(
                 "it should hold a list such as [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"path\": \"a.png\"}, {\"type\": \"text\", \"text\": \"What is it?\"}]}]"
-                    .to_owned(),
-            ),
-            Self::MemoryUnknown { .. } => Some(
-                "leave `--memory` out and choose the precision (`--precision int4` is the smallest); budgets are kept for SmolVLM, ColSmol and others of the Idefics3 family"
                     .to_owned(),
             ),
             Self::Memory {
@@ -226,8 +213,7 @@ impl Error {
             | Self::PathName { .. }
             | Self::ModelName { .. }
             | Self::NothingToRead { .. }
-            | Self::Memory { .. }
-            | Self::MemoryUnknown { .. } => true,
+            | Self::Memory { .. } => true,
             Self::Index(error) => {
                 matches!(
                     error,

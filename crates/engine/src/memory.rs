@@ -1,5 +1,7 @@
 //! How much memory this process has used.
 
+pub use colibri_models::WeightBytes;
+
 /// The greatest resident size of this process so far in bytes, by the kernel's own count; 0 where the
 /// system does not tell.
 pub fn peak_bytes() -> u64 {
@@ -16,10 +18,20 @@ pub fn resident_bytes() -> u64 {
 pub struct Used {
     /// Greatest resident size so far.
     pub peak_bytes: u64,
-    /// Weights of the models that are loaded.
+    /// Weights of the models that are loaded: the next two.
     pub weights_bytes: u64,
+    /// Of vision towers and connectors.
+    pub vision_weights_bytes: u64,
+    /// Of text models, heads and adapters.
+    pub text_weights_bytes: u64,
+    /// Weights that two models share; without sharing they would be held once more.
+    pub shared_weights_bytes: u64,
+    /// Visual tokens of the pages of the last answer.
+    pub features_bytes: u64,
     /// Keys and values of the last prompt and its answer.
     pub kv_bytes: u64,
+    /// Keys and values that are kept for the next prompt that begins alike, among them those of the last where there is room.
+    pub prefix_bytes: u64,
     /// Pages of files that are resident: the index as far as it was read, and the program.
     pub files_bytes: u64,
     /// The rest of the peak: activations, pixels, the tokenizer.
@@ -27,17 +39,29 @@ pub struct Used {
 }
 
 impl Used {
-    /// Divides the peak so far.
-    pub fn now(weights_bytes: u64, kv_bytes: u64) -> Self {
-        let peak_bytes = peak_bytes();
-        let files_bytes = status_bytes("RssFile:");
+    /// The peak so far, of which so much are weights.
+    pub fn now(weights: WeightBytes) -> Self {
         Self {
-            peak_bytes,
-            weights_bytes,
-            kv_bytes,
-            files_bytes,
-            other_bytes: peak_bytes.saturating_sub(weights_bytes + kv_bytes + files_bytes),
+            peak_bytes: peak_bytes(),
+            weights_bytes: weights.total() as u64,
+            vision_weights_bytes: weights.vision as u64,
+            text_weights_bytes: weights.text as u64,
+            shared_weights_bytes: weights.shared as u64,
+            files_bytes: status_bytes("RssFile:"),
+            ..Self::default()
         }
+        .divided()
+    }
+
+    /// The rest set to what the others leave of the peak.
+    #[must_use]
+    pub fn divided(mut self) -> Self {
+        let known = self.weights_bytes
+            + self.features_bytes
+            + self.kv_bytes.max(self.prefix_bytes)
+            + self.files_bytes;
+        self.other_bytes = self.peak_bytes.saturating_sub(known);
+        self
     }
 }
 

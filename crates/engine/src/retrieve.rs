@@ -100,7 +100,7 @@ impl<'a> Searcher<'a> {
                 mode: Mode::Text,
             });
         };
-        models.remember_precision(settings.precision.as_deref());
+        models.expect_index(index.stats()?.live_bytes, settings.precision.as_deref());
         match models.retriever(Some(name), on_event)? {
             Some(retriever) => {
                 // Rows of another retriever, or made otherwise, do not compare.

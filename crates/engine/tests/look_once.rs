@@ -10,17 +10,13 @@ use std::{
 use colibri_engine::{
     DEFAULT_FEATURE_BYTES,
     answer::{AnswerOptions, Answering},
-    checkpoints::{Choice, ModelConfig, Models, PrecisionChoice},
+    checkpoints::Models,
     generate::GenerateOptions,
-    hosted::HostedConfig,
-    hub::HubConfig,
     index::{Filter, Index, Mode},
-    ingest::{IngestOptions, ingest},
-    picture::{RgbImage, save_png},
-    processor::TileOptions,
     retrieve::Searcher,
 };
-use colibri_testkit::random::{Role, TINY, write_checkpoint};
+
+mod support;
 
 struct World {
     folder: tempfile::TempDir,
@@ -29,19 +25,10 @@ struct World {
 impl World {
     /// Two pages, and a retriever and a generator over one base.
     fn new() -> Self {
-        let world = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        fs_err::create_dir(world.at("pages")).unwrap();
-        for page in 0..2_u8 {
-            let image = RgbImage::from_fn(120, 160, |x, y| {
-                image::Rgb([(x * 2) as u8, (y + u32::from(page) * 90) as u8, page])
-            });
-            save_png(&image, &world.at("pages").join(format!("{page}.png"))).unwrap();
-        }
-        write_checkpoint(&world.at("retriever"), &TINY, Role::Retriever);
-        write_checkpoint(&world.at("generator"), &TINY, Role::Generator);
-        world
+        let folder = tempfile::tempdir().unwrap();
+        support::write_pages(&folder.path().join("pages"), 2);
+        support::write_pair(folder.path());
+        Self { folder }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -49,36 +36,14 @@ impl World {
     }
 
     fn models(&self, feature_bytes: u64) -> Models {
-        let named = |name: &str| Choice::Named(self.at(name).to_str().unwrap().to_owned());
-        let mut hub = HubConfig::new(self.at("hub"));
-        hub.offline = true;
-        Models::new(ModelConfig {
-            hub,
-            hosted: HostedConfig::default(),
-            builtin_dir: self.at("cache"),
-            retriever: named("retriever"),
-            generator: named("generator"),
-            precision: PrecisionChoice::F32,
-            prompt_version: None,
-            tiles: TileOptions::default(),
-            feature_bytes,
-            memory: None,
+        support::models(self.folder.path(), |config| {
+            config.feature_bytes = feature_bytes;
         })
     }
 
     fn index(&self, name: &str, models: &Models) -> PathBuf {
         let dir = self.at(name);
-        let retriever = models.retriever(None, &|_| {}).unwrap();
-        let stop = AtomicBool::new(false);
-        ingest(
-            &dir,
-            &[self.at("pages")],
-            retriever.as_ref(),
-            &IngestOptions::default(),
-            &stop,
-            &mut |_| {},
-        )
-        .unwrap();
+        support::index(&dir, &self.at("pages"), models);
         dir
     }
 }

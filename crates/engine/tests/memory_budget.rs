@@ -2,52 +2,34 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::sync::atomic::AtomicBool;
+use std::{path::Path, sync::atomic::AtomicBool};
 
 use colibri_engine::{
     Error,
     answer::{AnswerOptions, Answering},
     budget::ModelPlan,
-    checkpoints::{Choice, ModelConfig, Models, PrecisionChoice},
+    checkpoints::{Models, PrecisionChoice},
     generate::GenerateOptions,
-    hosted::HostedConfig,
-    hub::HubConfig,
     index::{Filter, Index, Mode},
-    ingest::{IngestOptions, ingest},
-    picture::{RgbImage, save_png},
-    processor::TileOptions,
     retrieve::Searcher,
 };
-use colibri_testkit::random::{Role, TINY, write_checkpoint};
+
+mod support;
 
 struct World(tempfile::TempDir);
 
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        write_checkpoint(&folder.path().join("retriever"), &TINY, Role::Retriever);
-        write_checkpoint(&folder.path().join("generator"), &TINY, Role::Generator);
-        let page = RgbImage::from_fn(120, 160, |x, y| image::Rgb([(x * 2) as u8, y as u8, 9]));
-        save_png(&page, &folder.path().join("page.png")).unwrap();
+        support::write_pair(folder.path());
+        support::write_pages(&folder.path().join("pages"), 1);
         Self(folder)
     }
 
     fn models(&self, precision: PrecisionChoice, memory: Option<u64>) -> Models {
-        let named =
-            |name: &str| Choice::Named(self.0.path().join(name).to_str().unwrap().to_owned());
-        let mut hub = HubConfig::new(self.0.path().join("hub"));
-        hub.offline = true;
-        Models::new(ModelConfig {
-            hub,
-            hosted: HostedConfig::default(),
-            builtin_dir: self.0.path().join("cache"),
-            retriever: named("retriever"),
-            generator: named("generator"),
-            precision,
-            prompt_version: None,
-            tiles: TileOptions::default(),
-            feature_bytes: 0,
-            memory,
+        support::models(self.0.path(), |config| {
+            config.precision = precision;
+            config.memory = memory;
         })
     }
 
@@ -61,17 +43,7 @@ impl World {
     fn answers(&self, models: &Models, index: &str) -> Vec<String> {
         let dir = self.0.path().join(index);
         let stop = AtomicBool::new(false);
-        let retriever = models.retriever(None, &|_| {}).unwrap();
-        ingest(
-            &dir,
-            &[self.0.path().join("page.png")],
-            retriever.as_ref(),
-            &IngestOptions::default(),
-            &stop,
-            &mut |_| {},
-        )
-        .unwrap();
-        let index = Index::open(&dir).unwrap();
+        let index = support::index(&dir, &self.0.path().join("pages"), models);
         let searcher = Searcher::open(&index, models, Mode::Visual, &|_| {}).unwrap();
         let options = AnswerOptions {
             pages: 1,
@@ -90,7 +62,14 @@ impl World {
         .map(|question| {
             let asked = answering.ask(question, &stop, &|_| {}, &mut |_| {});
             let done = asked.unwrap().done;
-            assert!(done.memory.kv_bytes > 0 && done.memory.weights_bytes > 0);
+            let memory = done.memory;
+            assert!(
+                memory.kv_bytes > 0 && memory.features_bytes > 0,
+                "{memory:?}"
+            );
+            assert!(memory.vision_weights_bytes > 0 && memory.text_weights_bytes > 0);
+            let both = memory.vision_weights_bytes + memory.text_weights_bytes;
+            assert_eq!(memory.weights_bytes, both);
             done.answer
         })
         .collect()
@@ -113,7 +92,9 @@ fn the_best_precision_that_fits_is_taken_and_then_fewer_pages() {
     let plans = world.plans(PrecisionChoice::Auto, Some(enough));
     assert_eq!(plans[0].precision, "int4");
     assert!(plans.iter().all(|plan| plan.total_bytes <= enough));
-    assert!(plans[1].total_bytes + plans[1].prefix_bytes <= enough);
+    // Of what may be kept of prompts, those of the prompt at hand are in the total.
+    let kept = plans[1].prefix_bytes - plans[1].kv_bytes;
+    assert!(plans[1].total_bytes + kept <= enough);
 
     let models = world.models(PrecisionChoice::Auto, Some(enough - 1));
     let refused = models.plans_beforehand().unwrap_err();
@@ -133,7 +114,7 @@ fn models_that_do_not_fit_beside_each_other_take_turns() {
     let models = world.models(PrecisionChoice::F32, Some(alone));
     assert_eq!(world.answers(&models, "limited"), wanted);
     // The one that worked last is there, the other is not.
-    let used = models.used(0);
+    let used = models.used(0, 0);
     assert!(
         used.weights_bytes <= plans[1].weights_bytes,
         "{used:?} {plans:?}"
@@ -156,4 +137,29 @@ fn an_index_is_searched_in_the_precision_it_was_made_in() {
             .len(),
         1
     );
+}
+
+#[test]
+fn every_architecture_has_a_budget() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden/checkpoints");
+    let folder = tempfile::tempdir().unwrap();
+    let pair = |memory| {
+        support::models(folder.path(), |config| {
+            config.retriever = support::named(&golden.join("colpali-merged"));
+            config.generator = support::named(&golden.join("idefics2"));
+            config.precision = PrecisionChoice::Auto;
+            config.memory = memory;
+        })
+    };
+    let refused = pair(Some(1_000_000)).plans_beforehand().unwrap_err();
+    let Error::Memory { needed, least, .. } = &refused else {
+        panic!("{refused:?}")
+    };
+    assert!(needed == least && *needed > 1_000_000);
+    let plans = pair(Some(1_000_000_000)).plans_beforehand().unwrap();
+    for (plan, role) in plans.iter().zip(["retriever", "generator"]) {
+        assert_eq!((plan.role, plan.precision), (role, "bf16"));
+        assert!(plan.weights_bytes > 0 && plan.passing_bytes > 0);
+    }
+    assert!(plans[0].total_bytes >= *needed);
 }

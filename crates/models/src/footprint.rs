@@ -1,21 +1,23 @@
-//! What a model will hold in memory, told before anything is loaded: from its configuration and from the headers
-//! of its files.
+//! What a model will hold in memory, told before anything is loaded.
 //!
-//! Weights are counted exactly, tensor by tensor. What passes through the model is counted from the shapes of its
-//! largest layer; that the sum is within a few per cent of what the kernel counts is tested on the true shapes.
+//! Weights are counted exactly, for every architecture: the model is loaded as it would be, from the headers of its
+//! files alone (`colibri_nn::weights::Sizes`). What passes through it is counted from the shapes of its widest layers, buffer by buffer
+//! as the code holds them at the two moments at which it holds most: inside a layer of the tower, and inside a
+//! layer of the text model that reads a whole prompt.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use colibri_nn::{
-    Precision,
-    weights::{WeightStore, adapter_precision, matrix_bytes, table_precision},
+    Placement, Precision,
+    weights::{Sizes, TensorPool},
 };
 
 use crate::{
     Result,
-    processor::TileOptions,
-    registry::{Checkpoint, idefics3_config},
-    vlm::idefics3::Config,
+    processor::{ImageProcessor, PreprocessorConfig, TileOptions},
+    registry::{self, Checkpoint, LoadOptions},
+    text::llama,
+    vision::siglip,
 };
 
 /// What the model is for.
@@ -27,6 +29,22 @@ pub enum Role {
     Generator,
 }
 
+/// A model that was loaded without its values.
+pub(crate) struct Blueprint {
+    /// All tensors.
+    pub(crate) sizes: Arc<Sizes>,
+    /// The tower.
+    pub(crate) vision: siglip::Config,
+    /// The text model.
+    pub(crate) text: llama::Config,
+    /// How pictures become frames.
+    pub(crate) images: PreprocessorConfig,
+    /// Visual tokens of a frame.
+    pub(crate) tokens_per_frame: usize,
+    /// Whether a resampler stands between tower and text model, which takes all patches at the text model's width.
+    pub(crate) is_resampled: bool,
+}
+
 /// Rows that go through a half-block at a time on one thread (`colibri_kernels::parallel`), with some room.
 const BLOCK_ROWS: u64 = 112;
 /// Bytes of an `f32`.
@@ -35,207 +53,206 @@ const FLOAT: u64 = 4;
 /// Bytes a model needs, by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
-    /// Matrices, tables, norms, adapters.
-    pub weights: u64,
+    /// Matrices, tables, adapters.
+    pub matrices: u64,
+    /// Norms, biases, positions, rotations, in f32.
+    pub values: u64,
+    /// Of the matrices, what other models of a pool hold already, as far as the beginnings of the tensors tell.
+    pub shared: u64,
     /// The tokenizer and its tables.
     pub tokenizer: u64,
     /// Keys and values of one token.
     pub kv_per_token: u64,
-    /// Passing values while one tile is looked at, the page's pixels included.
+    /// Passing values while one frame is looked at.
     pub looking: u64,
+    /// A page as it is drawn for the model.
+    pub drawn_page: u64,
+    /// A page while it is cut into frames.
+    pub cutting: u64,
+    /// The frames of one page.
+    pub frames_per_page: u64,
     /// Passing values for each token of a prompt while it is read.
     pub reading_per_token: u64,
     /// The same, however long it is.
     pub reading: u64,
-    /// What was seen, for each token of a prompt.
+    /// What was seen, for each token, while more is looked at.
     pub seen_per_token: u64,
-    /// The tiles of one page.
-    pub tiles_per_page: u64,
+    /// Visual tokens as they are kept beside an index, for each token.
+    pub kept_per_token: u64,
     /// Tokens of one page.
     pub page_tokens: u64,
 }
 
-impl Footprint {
-    /// Counts what `checkpoint` will need in `precision` on `threads` threads. Of one whose weights are made up
-    /// there is nothing but its configuration. `None` for architectures other than Idefics3, whose needs have not
-    /// been measured.
+/// A model of which everything is known that its footprint depends on, save the precision.
+pub struct Needs {
+    blueprint: Blueprint,
+    tokenizer: u64,
+    role: Role,
+    tiles: TileOptions,
+    threads: u64,
+}
+
+impl std::fmt::Debug for Needs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Needs")
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Needs {
+    /// Looks at the headers and settings of `checkpoint`, or with a seed `made_up` at its settings alone, and at
+    /// what models that are loaded hold in `pool`.
     ///
     /// # Errors
-    /// When a file is missing or damaged.
+    /// When a file is missing or damaged, or is of a model for something else.
     pub fn of(
         checkpoint: &Checkpoint,
-        is_made_up: bool,
+        made_up: Option<u64>,
         role: Role,
-        precision: Precision,
         tiles: &TileOptions,
         threads: usize,
-    ) -> Result<Option<Self>> {
-        let base = checkpoint.base_folder();
-        let Some(config) = idefics3_config(base)? else {
-            return Ok(None);
+        pool: &Arc<TensorPool>,
+    ) -> Result<Self> {
+        let options = LoadOptions {
+            made_up,
+            pool: Some(Arc::clone(pool)),
+            ..LoadOptions::new(Placement::cpu(Precision::F32))
         };
-        let tied = config.tie_word_embeddings || config.text_config.tie_word_embeddings;
-        let mut weights = 0;
-        if is_made_up {
-            for (name, shape) in tensors(&config, role) {
-                weights += tensor_bytes(&name, &shape, precision);
-            }
-        } else {
-            let store = WeightStore::open_folder(base)?;
-            for name in store.names() {
-                let is_left_out = match role {
-                    Role::Retriever => name.starts_with("lm_head."),
-                    Role::Generator => {
-                        name.starts_with("linear.") || (tied && name.starts_with("lm_head."))
-                    }
-                };
-                if !is_left_out {
-                    weights += tensor_bytes(name, store.shape(name).unwrap_or_default(), precision);
-                }
-            }
-        }
-        if checkpoint.base.is_some() && !is_made_up {
-            let file = checkpoint.folder.join("adapter_model.safetensors");
-            let adapter = WeightStore::open_files(&[file])?;
-            for name in adapter.names() {
-                weights += tensor_bytes(name, adapter.shape(name).unwrap_or_default(), precision);
-            }
-        }
-        let (vision, text) = (&config.vision_config, &config.text_config);
+        Ok(Self {
+            blueprint: registry::blueprint(checkpoint, &options, role)?,
+            tokenizer: tokenizer_bytes(&checkpoint.folder, checkpoint.base_folder()),
+            role,
+            tiles: *tiles,
+            threads: threads as u64,
+        })
+    }
+
+    /// What is needed where large matrices are held in `precision`.
+    pub fn in_precision(&self, precision: Precision) -> Footprint {
+        let Blueprint {
+            sizes,
+            vision,
+            text,
+            images,
+            tokens_per_frame,
+            is_resampled,
+        } = &self.blueprint;
         let wide = |value: usize| value as u64;
-        let per_side = tiles.detail.map_or(4, |detail| u64::from(detail.get()));
-        let num_tiles = per_side * per_side + 1;
-        let tokens_per_tile = wide(config.tokens_per_tile());
-        // Tags are one token where the vocabulary has them, about ten where it does not.
-        let tags = if tokens_per_tile > 64 { 10 } else { 3 };
-        let page_tokens = num_tiles * (tokens_per_tile + tags);
+        let page = Page::of(images, self.tiles);
 
         let hidden = wide(text.hidden_size);
         let (q_width, kv_width) = (
             wide(text.num_attention_heads * text.head_dim()),
             wide(text.num_key_value_heads() * text.head_dim()),
         );
+        // Half the bytes where attention multiplies bfloat16 anyway.
         let kept = if precision == Precision::F32 {
             FLOAT
         } else {
             FLOAT / 2
         };
-        let threads = wide(threads);
-
-        let patches = wide(vision.patches_per_side().pow(2));
-        let side = wide(vision.image_size);
+        let block = FLOAT * self.threads * BLOCK_ROWS;
         let (width, inner) = (wide(vision.hidden_size), wide(vision.intermediate_size));
-        let pixels = 3 * side * side;
-        // Patches, embedded patches, the residual stream and what attention takes beside it.
-        let tower = FLOAT * patches * (pixels.div_ceil(patches) + 6 * width);
-        let blocks = FLOAT * threads * BLOCK_ROWS * (inner + 2 * width);
-        let tiles_per_page = pixels * num_tiles;
-        let text_blocks =
-            FLOAT * threads * BLOCK_ROWS * (2 * wide(text.intermediate_size) + 2 * hidden);
-        Ok(Some(Self {
-            weights,
-            tokenizer: tokenizer_bytes(&checkpoint.folder, base),
+        let patches = page.frame_pixels / wide(vision.patch_size.pow(2)).max(1);
+        // The frame in numbers; the residual stream, queries, keys, values and what attention makes of them.
+        let tower = FLOAT * (3 * page.frame_pixels + patches * 5 * width) + block * (inner + width);
+        let resampler = if *is_resampled {
+            // What the tower saw, projected, normed; its scratch is still there.
+            FLOAT * patches * (2 * hidden)
+                + block * 2 * wide(text.intermediate_size.max(4 * text.hidden_size))
+        } else {
+            0
+        };
+        let text_block = block * (2 * wide(text.intermediate_size) + hidden);
+        let rotations = FLOAT * wide(text.num_positions() * text.head_dim());
+        // Tags around a frame: one token where the vocabulary has them, about ten where it does not.
+        let tags = match (page.frames, tokens_per_frame) {
+            (1, _) => 4,
+            (_, 65..) => 10,
+            _ => 3,
+        };
+        Footprint {
+            matrices: sizes.matrix_bytes(precision),
+            values: sizes.value_bytes() + rotations,
+            shared: sizes.shared_bytes(precision),
+            tokenizer: self.tokenizer,
             kv_per_token: wide(text.num_hidden_layers) * 2 * kv_width * kept,
-            // The page as resized, its tiles, one of them as numbers.
-            looking: tower
-                + blocks
-                + pixels * per_side * per_side
-                + tiles_per_page
-                + FLOAT * pixels,
-            reading_per_token: FLOAT * (4 * hidden + 2 * q_width + 2 * kv_width),
-            reading: text_blocks,
-            // Of each tile and all together.
+            looking: tower + resampler,
+            drawn_page: page.drawn,
+            cutting: page.cutting,
+            frames_per_page: page.frames * 3 * page.frame_pixels,
+            // The residual stream, what a norm makes of it, and inside a layer queries, keys, values and attention's
+            // result; of a retriever also what was seen, for the index.
+            reading_per_token: FLOAT
+                * (2 * hidden
+                    + 2 * q_width
+                    + 2 * kv_width
+                    + if self.role == Role::Retriever {
+                        hidden
+                    } else {
+                        0
+                    }),
+            reading: text_block,
+            // Frame by frame, and all together.
             seen_per_token: 2 * FLOAT * hidden,
-            tiles_per_page,
-            page_tokens,
-        }))
+            kept_per_token: FLOAT / 2 * hidden,
+            page_tokens: page.frames * (wide(*tokens_per_frame) + tags),
+        }
     }
+}
 
+impl Footprint {
     /// Keys and values of so many tokens.
     pub fn kv(&self, tokens: u64) -> u64 {
         self.kv_per_token * tokens
     }
 
     /// The greatest need besides the weights over a prompt of `tokens` tokens about `pages` pages, of which the keys
-    /// and values are `kv`: first all pages are looked at, then everything is read.
+    /// and values are `kv`: pages are looked at one after another, then everything is read.
     pub fn working(&self, pages: u64, tokens: u64, kv: u64) -> u64 {
-        let seen = self.seen_per_token * tokens;
-        let looking = self.looking + self.tiles_per_page * pages.saturating_sub(1) + seen;
-        let reading = kv
-            + self.reading
-            + self.reading_per_token * tokens
-            + seen
-            + self.tiles_per_page * pages;
-        looking.max(reading)
+        let before = pages.saturating_sub(1);
+        let kept = self.kept_per_token * self.page_tokens * before;
+        let looking = if pages == 0 {
+            0
+        } else {
+            let frames = self.seen_per_token * self.page_tokens + self.frames_per_page;
+            (self.looking + frames).max(self.cutting)
+        };
+        let reading = kv + self.reading + (self.reading_per_token + self.kept_per_token) * tokens;
+        (kept + looking).max(reading)
     }
 }
 
-/// The matrices of a checkpoint of which there is only the configuration; a retriever has an adapter of rank 32.
-fn tensors(config: &Config, role: Role) -> Vec<(String, Vec<usize>)> {
-    const RANK: usize = 32;
-    let (vision, text) = (&config.vision_config, &config.text_config);
-    let (width, inner) = (vision.hidden_size, vision.intermediate_size);
-    let mut all = vec![
-        vec![width, 3 * vision.patch_size * vision.patch_size],
-        vec![text.hidden_size, width * config.scale_factor().pow(2)],
-    ];
-    for _ in 0..vision.num_hidden_layers {
-        all.extend(std::iter::repeat_n(vec![width, width], 4));
-        all.extend([vec![inner, width], vec![width, inner]]);
-    }
-    let (hidden, inner) = (text.hidden_size, text.intermediate_size);
-    let (q_width, kv_width) = (
-        text.num_attention_heads * text.head_dim(),
-        text.num_key_value_heads() * text.head_dim(),
-    );
-    let mut list: Vec<(String, Vec<usize>)> = Vec::new();
-    for _ in 0..text.num_hidden_layers {
-        for (outputs, inputs) in [
-            (q_width, hidden),
-            (kv_width, hidden),
-            (kv_width, hidden),
-            (hidden, q_width),
-            (inner, hidden),
-            (inner, hidden),
-            (hidden, inner),
-        ] {
-            all.push(vec![outputs, inputs]);
-            if role == Role::Retriever {
-                list.push(("lora_A".to_owned(), vec![RANK, inputs]));
-                list.push(("lora_B".to_owned(), vec![outputs, RANK]));
-            }
+/// A page as a model is shown it.
+struct Page {
+    frames: u64,
+    /// Pixels of the largest frame.
+    frame_pixels: u64,
+    drawn: u64,
+    cutting: u64,
+}
+
+impl Page {
+    /// The page that takes most: one that fills a square of the longest edge with tiles. Ordinary pages are drawn on three
+    /// quarters of it, and stretched to all of it.
+    fn of(config: &PreprocessorConfig, tiles: TileOptions) -> Self {
+        let images = ImageProcessor::new(config.clone());
+        let edge = images.longest_edge(&tiles);
+        let (width, height) = (edge - edge / 4, edge);
+        let side = u64::from(config.tile_side);
+        let drawn = 3 * u64::from(width) * u64::from(height);
+        let plan = images.plan(width, height, &tiles).ok();
+        let (frames, stretched) = plan.map_or((1, (edge, edge)), |plan| {
+            (plan.grid.num_frames() as u64, plan.stretched)
+        });
+        Self {
+            frames,
+            frame_pixels: side * side,
+            drawn,
+            cutting: 3 * (u64::from(stretched.0) * u64::from(stretched.1) + frames * side * side),
         }
     }
-    let positions = vision.patches_per_side().pow(2);
-    list.push(("position_embedding".to_owned(), vec![positions, width]));
-    list.push((
-        "embed_tokens.weight".to_owned(),
-        vec![text.vocab_size, hidden],
-    ));
-    if role == Role::Generator && !config.tie_word_embeddings && !text.tie_word_embeddings {
-        all.push(vec![text.vocab_size, hidden]);
-    }
-    list.extend(all.into_iter().map(|shape| ("matrix".to_owned(), shape)));
-    list
-}
-
-/// Bytes of one tensor as it is held.
-fn tensor_bytes(name: &str, shape: &[usize], precision: Precision) -> u64 {
-    let Some((&outputs, rest)) = shape.split_first() else {
-        return FLOAT;
-    };
-    let inputs: usize = rest.iter().product();
-    if rest.is_empty() || name.contains("position_embedding") {
-        return FLOAT * (outputs * inputs) as u64;
-    }
-    let precision = if name.ends_with("embed_tokens.weight") {
-        table_precision(precision)
-    } else if name.contains("lora_") {
-        adapter_precision(precision)
-    } else {
-        precision
-    };
-    matrix_bytes(precision, outputs, inputs) as u64
 }
 
 /// What a tokenizer takes once it is read: maps of its vocabulary and merges, several times the file.

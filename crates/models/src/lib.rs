@@ -27,6 +27,36 @@ pub use sharing::{Part, SharedPart, shared};
 pub use trace::{NoTrace, Trace};
 pub use visual::VisualTokens;
 
+/// Bytes of a model's matrices in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WeightBytes {
+    /// Tower and connector.
+    pub vision: usize,
+    /// Text model, head, adapter.
+    pub text: usize,
+    /// Matrices that another model holds and this one uses, which are counted there.
+    pub shared: usize,
+}
+
+impl WeightBytes {
+    /// What is held for this model alone.
+    pub fn total(self) -> usize {
+        self.vision + self.text
+    }
+}
+
+impl std::ops::Add for WeightBytes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            vision: self.vision + other.vision,
+            text: self.text + other.text,
+            shared: self.shared + other.shared,
+        }
+    }
+}
+
 /// The instruction sets of this machine that the kernels have paths for, the one in use last.
 pub fn instruction_sets() -> Vec<&'static str> {
     colibri_nn::instruction_sets()

@@ -7,13 +7,16 @@ use std::{
 
 use colibri_nn::{
     Placement, Precision, Weights,
-    weights::{Adapter, AdapterConfig, TensorPool, WeightStore},
+    weights::{Adapter, AdapterConfig, Sizes, TensorPool, WeightStore},
 };
+
+use serde::Deserialize as _;
 
 use crate::{
     Error, Result,
+    footprint::{Blueprint, Role},
     generators::{Generator, Idefics3Generator},
-    processor::{PromptVersion, TileOptions},
+    processor::{PreprocessorConfig, ProcessorFiles, PromptVersion, TileOptions},
     retrievers::{ColIdefics3, ColPali, Retriever},
     vlm::{idefics3, paligemma},
 };
@@ -145,16 +148,20 @@ impl Architecture {
             path: path.clone(),
             source,
         })?;
-        let named: Named = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+        let json = |source| Error::Json {
             path: path.clone(),
             source,
-        })?;
+        };
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(json)?;
+        let named = Named::deserialize(&value).map_err(json)?;
         match named.model_type.as_deref() {
             Some("idefics3" | "smolvlm" | "idefics2") => {
-                Ok(Self::Idefics(Box::new(idefics3::Config::load(folder)?)))
+                let config = idefics3::Config::from_json(&path, value)?;
+                Ok(Self::Idefics(Box::new(config)))
             }
             Some("paligemma" | "colpali") => {
-                Ok(Self::PaliGemma(Box::new(paligemma::Config::load(folder)?)))
+                let config = paligemma::Config::from_json(&path, value)?;
+                Ok(Self::PaliGemma(Box::new(config)))
             }
             other => Err(Error::Config {
                 path,
@@ -168,16 +175,6 @@ impl Architecture {
             }),
         }
     }
-}
-
-/// The configuration of a checkpoint of the Idefics3 family; `None` for other architectures.
-pub(crate) fn idefics3_config(folder: &Path) -> Result<Option<idefics3::Config>> {
-    Ok(match Architecture::load(folder)? {
-        Architecture::Idefics(config) if config.model_type.as_deref() != Some("idefics2") => {
-            Some(*config)
-        }
-        Architecture::Idefics(_) | Architecture::PaliGemma(_) => None,
-    })
 }
 
 /// Parameters and bytes of all weight files of a folder, from their headers.
@@ -228,6 +225,46 @@ fn view(store: Arc<WeightStore>, adapter: Option<Arc<Adapter>>, options: &LoadOp
         .with_pool(options.pool.clone())
 }
 
+/// The configuration and the weights of a checkpoint, of which it is certain that they are of a model for `role`.
+fn open(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    role: Role,
+) -> Result<(Architecture, Weights)> {
+    let folder = match role {
+        Role::Retriever => checkpoint.base_folder(),
+        Role::Generator => &checkpoint.folder,
+    };
+    let other = |expected, found: &str| Error::Kind {
+        path: folder.to_owned(),
+        expected,
+        found: found.to_owned(),
+    };
+    if role == Role::Generator && AdapterConfig::is_adapter(folder) {
+        return Err(other("a generator", "an adapter of a retriever"));
+    }
+    let architecture = Architecture::load(folder)?;
+    if role == Role::Generator && matches!(architecture, Architecture::PaliGemma(_)) {
+        return Err(other("a generator", "ColPali, a retriever"));
+    }
+    let weights = weights(checkpoint, options, role == Role::Retriever)?;
+    let has_projection = weights.contains("linear.weight");
+    match (role, &architecture) {
+        (Role::Retriever, Architecture::Idefics(_)) if !has_projection => Err(other(
+            "a retriever (ColIdefics3 has `linear.weight`)",
+            "a generator",
+        )),
+        (Role::Retriever, Architecture::PaliGemma(_)) if !ColPali::is_in(&weights) => Err(other(
+            "a retriever (ColPali has `custom_text_proj.weight`)",
+            "a generator",
+        )),
+        (Role::Generator, _) if has_projection && !weights.contains("lm_head.weight") => {
+            Err(other("a generator", "a retriever without an output head"))
+        }
+        _ => Ok((architecture, weights)),
+    }
+}
+
 /// Loads a retriever.
 ///
 /// # Errors
@@ -236,25 +273,12 @@ pub fn load_retriever(
     checkpoint: &Checkpoint,
     options: &LoadOptions,
 ) -> Result<Box<dyn Retriever>> {
-    let base = checkpoint.base_folder();
-    let architecture = Architecture::load(base)?;
-    let weights = weights(checkpoint, options, true)?;
-    let other = |expected| Error::Kind {
-        path: base.to_owned(),
-        expected,
-        found: "a generator".to_owned(),
-    };
+    let (architecture, weights) = open(checkpoint, options, Role::Retriever)?;
     Ok(match architecture {
         Architecture::Idefics(config) => {
-            if !weights.contains("linear.weight") {
-                return Err(other("a retriever (ColIdefics3 has `linear.weight`)"));
-            }
             Box::new(ColIdefics3::load(&config, &weights, checkpoint, options)?)
         }
         Architecture::PaliGemma(config) => {
-            if !ColPali::is_in(&weights) {
-                return Err(other("a retriever (ColPali has `custom_text_proj.weight`)"));
-            }
             Box::new(ColPali::load(&config, &weights, checkpoint, options)?)
         }
     })
@@ -268,30 +292,61 @@ pub fn load_generator(
     checkpoint: &Checkpoint,
     options: &LoadOptions,
 ) -> Result<Box<dyn Generator>> {
-    let folder = &checkpoint.folder;
-    if AdapterConfig::is_adapter(folder) {
-        return Err(Error::Kind {
-            path: folder.clone(),
-            expected: "a generator",
-            found: "an adapter of a retriever".to_owned(),
-        });
+    let (architecture, weights) = open(checkpoint, options, Role::Generator)?;
+    match architecture {
+        Architecture::Idefics(config) => Ok(Box::new(Idefics3Generator::load(
+            &config, &weights, checkpoint, options,
+        )?)),
+        Architecture::PaliGemma(_) => unreachable!("`open` refuses ColPali as a generator"),
     }
-    let Architecture::Idefics(config) = Architecture::load(folder)? else {
-        return Err(Error::Kind {
-            path: folder.clone(),
-            expected: "a generator",
-            found: "ColPali, a retriever".to_owned(),
-        });
-    };
-    let weights = weights(checkpoint, options, false)?;
-    if weights.contains("linear.weight") && !weights.contains("lm_head.weight") {
-        return Err(Error::Kind {
-            path: folder.clone(),
-            expected: "a generator",
-            found: "a retriever without an output head".to_owned(),
-        });
+}
+
+/// What a model will be, from its headers and settings: it is loaded as it would be, without a value being read.
+///
+/// # Errors
+/// When the checkpoint is of another kind or its files are damaged.
+pub(crate) fn blueprint(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    role: Role,
+) -> Result<Blueprint> {
+    let (architecture, weights) = open(checkpoint, options, role)?;
+    let sizes = Arc::new(Sizes::default());
+    let weights = weights.sizes_only(&sizes);
+    let mut files = ProcessorFiles::new(&checkpoint.folder);
+    if let Some(base) = &checkpoint.base {
+        files = files.with_fallback(base);
     }
-    Ok(Box::new(Idefics3Generator::load(
-        &config, &weights, checkpoint, options,
-    )?))
+    Ok(match architecture {
+        Architecture::Idefics(config) => {
+            match role {
+                Role::Retriever => drop(ColIdefics3::network(&config, &weights)?),
+                Role::Generator => drop(Idefics3Generator::network(&config, &weights)?),
+            }
+            let images = if config.is_idefics2() {
+                PreprocessorConfig::load_over(&files, &PreprocessorConfig::native())?
+            } else {
+                PreprocessorConfig::load(&files)?
+            };
+            Blueprint {
+                sizes,
+                images,
+                tokens_per_frame: config.tokens_per_tile(),
+                is_resampled: config.is_idefics2(),
+                vision: config.vision_config,
+                text: config.text_config,
+            }
+        }
+        Architecture::PaliGemma(config) => {
+            drop(ColPali::network(&config, &weights)?);
+            Blueprint {
+                sizes,
+                images: PreprocessorConfig::load_over(&files, &PreprocessorConfig::square())?,
+                tokens_per_frame: config.tokens_per_page(),
+                is_resampled: false,
+                vision: config.vision_config,
+                text: config.text_config,
+            }
+        }
+    })
 }

@@ -69,6 +69,11 @@ impl VisualTokens {
         self.values.len() / self.hidden.max(1)
     }
 
+    /// Bytes held.
+    pub fn num_bytes(&self) -> usize {
+        size_of_val(&*self.values)
+    }
+
     /// Whether they are those of a picture cut into tiles of `tile_side` pixels, with `tokens_per_tile` tokens
     /// each, `hidden` wide.
     pub fn fits(&self, tile_side: usize, tokens_per_tile: usize, hidden: usize) -> bool {
@@ -77,11 +82,22 @@ impl VisualTokens {
             && self.num_tokens() == self.grid.num_frames() * tokens_per_tile
     }
 
-    /// `(tokens, hidden)` in f32 on the CPU.
-    pub(crate) fn tensor(&self) -> Result<Tensor> {
-        let values: Vec<f32> = self.values.iter().map(|value| value.to_f32()).collect();
-        let shape = (self.num_tokens(), self.hidden);
-        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    /// Those of several pictures after each other, `(tokens, hidden)` in f32 on the CPU; `None` of no picture.
+    pub(crate) fn all(pictures: &[Self]) -> Result<Option<Tensor>> {
+        let Some(hidden) = pictures.first().map(|picture| picture.hidden) else {
+            return Ok(None);
+        };
+        if pictures.iter().any(|picture| picture.hidden != hidden) {
+            let reason = "visual tokens of different widths cannot stand in one prompt";
+            return Err(candle_core::Error::Msg(reason.to_owned()).into());
+        }
+        let count = pictures.iter().map(|picture| picture.values.len()).sum();
+        let mut values = Vec::with_capacity(count);
+        for picture in pictures {
+            values.extend(picture.values.iter().map(|value| value.to_f32()));
+        }
+        let shape = (count / hidden.max(1), hidden);
+        Ok(Some(Tensor::from_vec(values, shape, &Device::Cpu)?))
     }
 
     /// A short name for the values.
@@ -169,7 +185,8 @@ mod tests {
     #[test]
     fn rounding_twice_is_rounding_once() {
         let tokens = tokens();
-        let again = VisualTokens::new(tokens.grid(), &tokens.tensor().unwrap()).unwrap();
+        let tensor = VisualTokens::all(std::slice::from_ref(&tokens)).unwrap();
+        let again = VisualTokens::new(tokens.grid(), &tensor.unwrap()).unwrap();
         assert_eq!(tokens, again);
         assert_eq!(tokens.hash(), again.hash());
     }

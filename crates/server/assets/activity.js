@@ -51,6 +51,13 @@ export async function system() {
     facts([["Finds pages", model(health.retriever)], ["Answers", answers(health.generator)]]),
     h("h2", {}, "Memory"),
     facts([["Now", bytes(memory.resident_bytes)], ["Greatest", bytes(memory.peak_bytes)]]), meter,
+    facts([
+      memory.weights_bytes > 0 && ["Weights", `${bytes(memory.weights_bytes)}: ${bytes(memory.vision_weights_bytes)} vision, ${bytes(memory.text_weights_bytes)} text`],
+      memory.shared_weights_bytes > 0 && ["Held once for two", bytes(memory.shared_weights_bytes)],
+      memory.prefix_bytes > 0 && ["Prompts kept", bytes(memory.prefix_bytes)],
+      ["Files and index", bytes(memory.files_bytes)],
+      ["The rest", bytes(memory.other_bytes)],
+    ]),
     h("h2", {}, "Index"),
     facts([
       ["Folder", health.index.path],

@@ -69,6 +69,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let open = args.reading.open_options()?;
     let models = context.models()?;
     if args.paths.is_empty() {
+        models.expect_questions_only();
         let source = Source {
             index: context.index()?,
             filter,

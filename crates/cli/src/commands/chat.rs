@@ -107,6 +107,7 @@ Ctrl-C stops an answer.";
 pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let filter = args.searching.filter()?;
     let models = context.models()?;
+    models.expect_questions_only();
     let index = OnceCell::new();
     let mut talk = Talk {
         context,
@@ -294,7 +295,7 @@ impl Talk<'_> {
     /// Answers `words`, or the talk as it stands.
     fn answer(&mut self, words: Option<&str>) -> Result<Answered> {
         let context = self.context;
-        let completion = reply::say(context, self.chat()?, words)?;
+        let completion = reply::say(context, self.models, self.chat()?, words)?;
         Ok(if completion.stop == StopReason::Cancelled {
             Answered::Interrupted
         } else {

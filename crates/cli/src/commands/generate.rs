@@ -83,7 +83,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         let shown = reply::video(&context.screen, path, &chat.video(), &open)?;
         chat.show_video(shown);
     }
-    let completion = reply::say(context, &mut chat, prompt.as_deref())?;
+    let completion = reply::say(context, &models, &mut chat, prompt.as_deref())?;
     Ok(if completion.stop == StopReason::Cancelled {
         Outcome::Interrupted
     } else {

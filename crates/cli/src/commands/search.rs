@@ -72,6 +72,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let index = context.index()?;
     let models = context.models()?;
     let progress = context.model_progress(false);
+    models.expect_questions_only();
     let searcher = Searcher::open(&index, &models, args.searching.mode(), &|event| {
         progress.on_event(event);
     })?;

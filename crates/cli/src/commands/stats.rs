@@ -1,6 +1,6 @@
 //! `colibri stats`: what the index holds, and in how many bytes.
 
-use colibri_engine::memory;
+use colibri_engine::memory::{Used, WeightBytes};
 use serde_json::json;
 
 use crate::{Outcome, context::Context, error::Result, text};
@@ -17,7 +17,7 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
     let screen = &context.screen;
     let index = context.index()?;
     let stats = index.stats()?;
-    let peak = memory::peak_bytes();
+    let used = Used::now(WeightBytes::default());
     if screen.json {
         screen.json(&json!({
             "path": index.dir(),
@@ -35,7 +35,8 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
             "bytes_per_page": stats.bytes_per_page,
             "features": stats.features,
             "settings": stats.settings,
-            "peak_memory_bytes": peak,
+            "peak_memory_bytes": used.peak_bytes,
+            "memory": used,
         }))?;
         return Ok(Outcome::Done);
     }
@@ -86,7 +87,10 @@ pub(crate) fn run(context: &Context, _: &Args) -> Result<Outcome> {
                 text::count(stats.features.pages as usize, "page")
             ),
         ),
-        ("peak memory", text::bytes(peak)),
+        (
+            "peak memory",
+            format!("{}, {}", text::bytes(used.peak_bytes), text::used(&used)),
+        ),
     ] {
         screen.line(&format!("{what:<12} {}", text::clean_line(&value)))?;
     }

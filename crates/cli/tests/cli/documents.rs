@@ -133,7 +133,7 @@ fn stats_tell_pages_and_sizes() {
     size         [size], [size] a page
     reclaimable  [size]
     seen         [size] kept of 0 pages
-    peak memory  [size]
+    peak memory  [size], of it [size] files and the index, [size] activations and the rest
     ");
 }
 
@@ -283,7 +283,7 @@ fn ask_reads_named_documents_once() {
     evidence 3: documents/slides.pdf p.2 ([score])
     found in [ms], prepared in [ms], first token after [ms], [ms] in all
     answered by quotes: 0 tokens read, 0 written; peak memory [size]
-    of it [size] weights, [size] keys and values, [size] files and the index, [size] activations and the rest
+    of it [size] files and the index, [size] activations and the rest
     ");
     assert!(
         !home.path(".cache/colibri/asked").exists(),

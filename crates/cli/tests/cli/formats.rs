@@ -218,6 +218,8 @@ fn the_other_commands_write_one_object() {
         (&5.into(), &8.into(), &0.into())
     );
     assert!(stats["bytes_per_page"].as_f64().unwrap() > 0.0 && stats["peak_memory_bytes"].is_u64());
+    assert_eq!(stats["memory"]["peak_bytes"], stats["peak_memory_bytes"]);
+    assert!(stats["memory"]["files_bytes"].is_u64() && stats["memory"]["other_bytes"].is_u64());
     assert_eq!(one(&["verify"], 0)["problems"], Value::Array(Vec::new()));
     let removed = one(&["remove", "documents/scan.pdf"], 0);
     assert_eq!(

@@ -186,7 +186,13 @@ fn ask_streams_what_the_generator_writes() {
     for part in ["retrieve", "prepare", "first_token", "total"] {
         assert!(done["timings_ms"][part].as_f64().unwrap() > 0.0, "{part}");
     }
-    assert!(done["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+    let memory = |part: &str| done["memory"][part].as_u64().unwrap();
+    assert!(memory("peak_bytes") > 1 << 20);
+    assert_eq!(done["peak_memory_bytes"], done["memory"]["peak_bytes"]);
+    let weights = memory("vision_weights_bytes") + memory("text_weights_bytes");
+    assert!(weights > 0 && memory("weights_bytes") == weights);
+    assert!(memory("features_bytes") > 0 && memory("kv_bytes") > 0);
+    assert!(memory("prefix_bytes") >= memory("kv_bytes"));
     let text: String = events
         .iter()
         .filter(|event| event["event"] == "token")

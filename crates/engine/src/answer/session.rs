@@ -146,7 +146,8 @@ impl<'a> Answering<'a> {
         }
         timings.total = milliseconds(started);
         done.timings_ms = timings;
-        done.memory = self.models.used(done.prompt_tokens + done.new_tokens);
+        let tokens = done.prompt_tokens + done.new_tokens;
+        done.memory = self.models.used(tokens, done.memory.features_bytes);
         done.peak_memory_bytes = done.memory.peak_bytes;
         self.history
             .push((question.to_owned(), done.answer.clone()));
@@ -240,10 +241,13 @@ impl<'a> Answering<'a> {
             }
         };
         let options = &self.options.generate;
+        let mut features_bytes = 0;
         let answer = if let Some(looking) = looking {
             let mut on_tile = |done, total| on_step(Step::Tile { done, total }).is_continue();
-            look(looking, pictures, &mut on_tile)
-                .and_then(|seen| looking.generate_seen(&messages, &seen, options, &mut on_step))
+            look(looking, pictures, &mut on_tile).and_then(|seen| {
+                features_bytes = seen.iter().map(VisualTokens::num_bytes).sum::<usize>();
+                looking.generate_seen(&messages, &seen, options, &mut on_step)
+            })
         } else {
             let drawn = pictures.into_iter().filter_map(|picture| match picture {
                 Picture::Drawn { image, .. } => Some(image),
@@ -293,7 +297,10 @@ impl<'a> Answering<'a> {
             new_tokens,
             timings_ms: Timings::default(),
             peak_memory_bytes: 0,
-            memory: crate::memory::Used::default(),
+            memory: crate::memory::Used {
+                features_bytes: features_bytes as u64,
+                ..crate::memory::Used::default()
+            },
         })
     }
 

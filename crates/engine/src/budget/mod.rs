@@ -6,9 +6,11 @@
 
 mod swap;
 
+use std::sync::Arc;
+
 use colibri_models::{
-    Precision,
-    footprint::{Footprint, Role},
+    Precision, TensorPool,
+    footprint::{Footprint, Needs, Role},
     processor::TileOptions,
 };
 
@@ -21,15 +23,15 @@ use crate::{
 pub(crate) use swap::Swapped;
 
 /// The program itself with its libraries and threads, by measurement.
-const PROGRAM_BYTES: u64 = 14_000_000;
+const PROGRAM_BYTES: u64 = 21_000_000;
 /// An index that is written: the catalogue, rows and words on their way.
-const WRITING_BYTES: u64 = 10_000_000;
+const WRITING_BYTES: u64 = 14_000_000;
 /// The process that reads PDFs, while it draws an ordinary page.
 const PDF_WORKER_BYTES: u64 = 42_000_000;
 /// Words of a prompt besides its pages, in tokens.
 const WORDS: u64 = 400;
-/// A page as drawn at the size retrievers look at.
-const DRAWN_PAGE_BYTES: u64 = 9_500_000;
+/// A question to a retriever, in tokens.
+const QUESTION: u64 = 64;
 /// Pages that are drawn, wait and are looked at while an index is filled.
 const PAGES_UNDER_WAY: u64 = 4;
 /// Keys and values kept for questions that begin alike, where memory is not limited.
@@ -37,11 +39,17 @@ const PREFIX_BYTES: u64 = 1 << 30;
 /// New tokens that are counted with at most: few answers are longer, and what they need is not taken beforehand.
 const NEW_TOKENS: usize = 1024;
 
-/// What a model will be asked to do, as far as memory is concerned.
+/// What models will be asked to do, as far as memory is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Work {
+    /// Pages shown to the generator at a time.
     pub(crate) pages: usize,
+    /// The longest answer.
     pub(crate) new_tokens: usize,
+    /// Whether documents are read: drawn, looked at, written into an index.
+    pub(crate) reads_documents: bool,
+    /// Rows of an index, which a search reads where they lie.
+    pub(crate) index_bytes: u64,
 }
 
 impl Default for Work {
@@ -49,6 +57,8 @@ impl Default for Work {
         Self {
             pages: 1,
             new_tokens: 512,
+            reads_documents: true,
+            index_bytes: 0,
         }
     }
 }
@@ -64,35 +74,48 @@ pub struct ModelPlan {
     pub precision: &'static str,
     /// Matrices, tables, norms, adapters.
     pub weights_bytes: u64,
+    /// Of these, what a model that is loaded seems to hold already.
+    pub shared_bytes: u64,
     /// Keys and values of the longest prompt with its answer.
     pub kv_bytes: u64,
     /// What passes through it while it works: pixels, activations.
     pub passing_bytes: u64,
     /// The program, the tokenizer, and where documents are read the process that reads PDFs.
     pub program_bytes: u64,
+    /// Rows of the index that is searched.
+    pub index_bytes: u64,
     /// The greatest resident size to be expected.
     pub total_bytes: u64,
     /// Pages shown at a time.
     pub pages: usize,
-    /// Keys and values kept for the next question that begins alike.
+    /// Keys and values that may be held in all: those of the prompt at hand, and of earlier ones that begin alike.
     pub prefix_bytes: u64,
     /// Keys and values of one token.
     #[serde(skip)]
     pub(crate) kv_bytes_per_token: u64,
     #[serde(skip)]
     pub(crate) held_in: Precision,
-    /// Whether the figures say anything: the needs of this architecture are known.
-    #[serde(skip)]
-    pub(crate) is_known: bool,
 }
 
 impl ModelPlan {
-    /// Whether this one can stay while `other` works, and the other way round.
-    pub(crate) fn fits_beside(&self, other: &Self, budget: u64) -> bool {
-        let working = |plan: &Self| plan.kv_bytes + plan.passing_bytes;
-        let program = self.program_bytes.max(other.program_bytes);
-        program + self.weights_bytes + other.weights_bytes + working(self).max(working(other))
-            <= budget
+    /// What is needed while this one and `other` are both held and take turns at working.
+    pub(crate) fn beside(&self, other: &Self) -> u64 {
+        self.program_bytes.max(other.program_bytes)
+            + self.index_bytes.max(other.index_bytes)
+            + self.weights_bytes
+            + other.weights_bytes
+            - self.shared_bytes.min(other.weights_bytes)
+            + self.kv_bytes
+            + other.kv_bytes
+            + self.passing_bytes.max(other.passing_bytes)
+    }
+
+    /// What is left of a budget once `needed` is taken is for keys and values of prompts that were read.
+    pub(crate) fn keep_prefixes(&mut self, budget: Option<u64>, needed: u64) {
+        self.prefix_bytes = match budget {
+            None => PREFIX_BYTES,
+            Some(budget) => (budget.saturating_sub(needed) + self.kv_bytes).min(PREFIX_BYTES),
+        };
     }
 }
 
@@ -106,6 +129,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) tiles: TileOptions,
     pub(crate) budget: Option<u64>,
     pub(crate) work: Work,
+    /// What other models hold.
+    pub(crate) pool: &'a Arc<TensorPool>,
 }
 
 /// Decides how a model is held.
@@ -113,71 +138,45 @@ pub(crate) struct Asked<'a> {
 /// # Errors
 /// [`Error::Memory`] where it does not fit, or when its files are damaged.
 pub(crate) fn plan(asked: &Asked<'_>) -> Result<ModelPlan> {
-    let precisions: Vec<Precision> = match (asked.choice, asked.remembered) {
-        (PrecisionChoice::Auto, Some(remembered)) => vec![remembered],
+    let precisions: &[Precision] = match (asked.choice, asked.remembered) {
+        (PrecisionChoice::Auto, Some(remembered)) => &[remembered],
         (PrecisionChoice::Auto, None) if asked.budget.is_some() => {
-            vec![Precision::Bf16, Precision::Int8, Precision::Int4]
+            &[Precision::Bf16, Precision::Int8, Precision::Int4]
         }
-        (choice, _) => vec![choice.precision()],
+        (choice, _) => &[choice.precision()],
     };
+    let needs = Needs::of(
+        &asked.located.checkpoint,
+        asked.located.made_up,
+        asked.role,
+        &asked.tiles,
+        threads::count(),
+        asked.pool,
+    )?;
+    let with =
+        |precision, pages| with_pages(asked, precision, &needs.in_precision(precision), pages);
     let budget = asked.budget.unwrap_or(u64::MAX);
-    let mut last = None;
-    for &precision in &precisions {
-        let Some(footprint) = footprint(asked, precision)? else {
-            return unknown(asked, precision);
-        };
-        let plan = with_pages(asked, precision, &footprint, asked.work.pages);
-        if plan.total_bytes <= budget {
-            return Ok(with_prefixes(plan, asked.budget));
-        }
-        last = Some((precision, footprint));
-    }
-    // Fewer pages in the last and smallest precision.
-    if let Some((precision, footprint)) = &last {
-        for pages in (1..asked.work.pages).rev() {
-            let plan = with_pages(asked, *precision, footprint, pages);
-            if plan.total_bytes <= budget {
-                return Ok(with_prefixes(plan, asked.budget));
-            }
-        }
-    }
-    let in_precision = |precision| -> Result<u64> {
-        let footprint = footprint(asked, precision)?.unwrap_or_default();
-        Ok(with_pages(asked, precision, &footprint, 1).total_bytes)
-    };
     let smallest = precisions.last().copied().unwrap_or(Precision::Int4);
+    // The best precision that fits, and then in the smallest fewer pages.
+    let in_full = precisions
+        .iter()
+        .map(|&precision| (precision, asked.work.pages));
+    let fewer = (1..asked.work.pages).rev().map(|pages| (smallest, pages));
+    for (precision, pages) in in_full.chain(fewer) {
+        let mut plan = with(precision, pages);
+        if plan.total_bytes <= budget {
+            let needed = plan.total_bytes;
+            plan.keep_prefixes(asked.budget, needed);
+            return Ok(plan);
+        }
+    }
     Err(Error::Memory {
         model: asked.located.name.clone(),
         budget,
-        needed: in_precision(smallest)?,
+        needed: with(smallest, 1).total_bytes,
         precision: name(smallest),
-        least: in_precision(Precision::Int4)?,
+        least: with(Precision::Int4, 1).total_bytes,
     })
-}
-
-/// A model whose needs are not known beforehand is held as it was chosen, where memory is not limited.
-fn unknown(asked: &Asked<'_>, precision: Precision) -> Result<ModelPlan> {
-    if asked.budget.is_some() {
-        return Err(Error::MemoryUnknown {
-            model: asked.located.name.clone(),
-        });
-    }
-    let plan = ModelPlan {
-        is_known: false,
-        ..with_pages(asked, precision, &Footprint::default(), 1)
-    };
-    Ok(with_prefixes(plan, None))
-}
-
-fn footprint(asked: &Asked<'_>, precision: Precision) -> Result<Option<Footprint>> {
-    Ok(Footprint::of(
-        &asked.located.checkpoint,
-        asked.located.made_up.is_some(),
-        asked.role,
-        precision,
-        &asked.tiles,
-        threads::count(),
-    )?)
 }
 
 fn with_pages(
@@ -186,49 +185,50 @@ fn with_pages(
     footprint: &Footprint,
     pages: usize,
 ) -> ModelPlan {
+    let work = asked.work;
     let (role, pages) = match asked.role {
         Role::Retriever => ("retriever", 1),
         Role::Generator => ("generator", pages),
     };
     let prompt = footprint.page_tokens * pages as u64 + WORDS;
-    let (kv_bytes, program_bytes) = match asked.role {
+    let (kv_bytes, passing_bytes, program_bytes) = match asked.role {
         // Prompts of a retriever are read once.
-        Role::Retriever => (
+        Role::Retriever if work.reads_documents => (
             0,
-            PROGRAM_BYTES + WRITING_BYTES + PDF_WORKER_BYTES + DRAWN_PAGE_BYTES * PAGES_UNDER_WAY,
+            footprint.working(1, footprint.page_tokens, 0),
+            WRITING_BYTES + PDF_WORKER_BYTES + footprint.drawn_page * PAGES_UNDER_WAY,
         ),
-        Role::Generator => (
-            footprint.kv(prompt + asked.work.new_tokens.min(NEW_TOKENS) as u64),
-            PROGRAM_BYTES + DRAWN_PAGE_BYTES * pages as u64,
-        ),
+        Role::Retriever => (0, footprint.working(0, QUESTION, 0), 0),
+        Role::Generator => {
+            let kv = footprint.kv(prompt + work.new_tokens.min(NEW_TOKENS) as u64);
+            let working = footprint.working(pages as u64, prompt, kv);
+            // All pages are drawn before the first is looked at.
+            let drawn = footprint.drawn_page * pages as u64;
+            (
+                kv,
+                working.max(PDF_WORKER_BYTES + drawn).saturating_sub(kv),
+                0,
+            )
+        }
     };
-    let program_bytes = program_bytes + footprint.tokenizer;
-    let working = footprint.working(pages as u64, prompt, kv_bytes);
-    let passing_bytes = working - kv_bytes.min(working);
+    let program_bytes = PROGRAM_BYTES + footprint.tokenizer + program_bytes;
+    let weights = footprint.matrices + footprint.values;
     ModelPlan {
         role,
         model: asked.located.name.clone(),
         precision: name(precision),
-        weights_bytes: footprint.weights,
+        weights_bytes: weights,
+        shared_bytes: footprint.shared,
         kv_bytes,
         passing_bytes,
         program_bytes,
-        total_bytes: footprint.weights + kv_bytes + passing_bytes + program_bytes,
+        index_bytes: work.index_bytes,
+        total_bytes: weights + kv_bytes + passing_bytes + program_bytes + work.index_bytes,
         pages,
         prefix_bytes: 0,
         kv_bytes_per_token: footprint.kv_per_token,
         held_in: precision,
-        is_known: true,
     }
-}
-
-/// What a budget leaves is for keys and values of prompts that were read.
-fn with_prefixes(mut plan: ModelPlan, budget: Option<u64>) -> ModelPlan {
-    plan.prefix_bytes = match budget {
-        None => PREFIX_BYTES,
-        Some(budget) => (budget - plan.total_bytes).min(PREFIX_BYTES),
-    };
-    plan
 }
 
 /// The name of a precision, as it is given on the command line.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use colibri_models::{
-    Result, VisualTokens,
+    Result, VisualTokens, WeightBytes,
     retrievers::{PageEmbedding, Retriever, RetrieverSettings, Rows},
 };
 use image::RgbImage;
@@ -77,8 +77,9 @@ impl Retriever for Swapped {
     }
 
     /// Those that are held.
-    fn num_bytes(&self) -> usize {
+    fn weight_bytes(&self) -> WeightBytes {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.as_ref().map_or(0, |model| model.num_bytes())
+        held.as_ref()
+            .map_or_else(WeightBytes::default, |model| model.weight_bytes())
     }
 }

@@ -4,248 +4,40 @@
 //! never opens a weight file.
 
 pub(crate) mod builtin;
+mod config;
 mod fingerprint;
+mod loaded;
+mod planning;
 mod resolve;
 
 use std::{
     num::NonZeroU32,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use colibri_index::Settings;
 use colibri_models::{
-    Placement, Precision, TensorPool,
+    Placement, TensorPool,
     footprint::Role,
-    generators::Generator,
-    processor::{PromptVersion, TileOptions},
     registry::{self, Checkpoint, LoadOptions},
     retrievers::Retriever,
 };
 
 use crate::{
     Error, Result,
-    budget::{self, ModelPlan, Swapped, Work},
-    hosted::{self, Hosted, HostedConfig},
-    hub::{Hub, HubConfig, Progress},
-    memory::Used,
+    budget::{ModelPlan, Swapped},
+    hosted::{self, Hosted},
+    hub::Hub,
 };
 
 pub use builtin::{ABOUT_BUILTIN, BUILTIN};
 pub use colibri_models::{Part, SharedPart};
-
-/// The retriever that serves when none is named.
-pub const DEFAULT_RETRIEVER: &str = "vidore/colSmol-256M";
-/// The generator that serves when none is named.
-pub const DEFAULT_GENERATOR: &str = "HuggingFaceTB/SmolVLM-256M-Instruct";
-
-/// Which model a person wants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Choice {
-    /// The default, if it can be had; otherwise none.
-    #[default]
-    Auto,
-    /// None at all.
-    None,
-    /// A folder, a hub name, or `openai:MODEL`.
-    Named(String),
-    /// One whose files are found already.
-    Found(Box<Located>),
-}
-
-impl std::str::FromStr for Choice {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "auto" => Self::Auto,
-            "none" => Self::None,
-            name => Self::Named(name.to_owned()),
-        })
-    }
-}
-
-/// In what form the large matrices are held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PrecisionChoice {
-    /// In what the index holds its rows; otherwise bf16 (half the memory of f32 with cosines above 0.999, and no
-    /// slower anywhere), or where memory is limited the first of bf16, int8 and int4 that fits.
-    #[default]
-    Auto,
-    /// Single precision.
-    F32,
-    /// Brain floating point.
-    Bf16,
-    /// Eight bits with a scale a row.
-    Int8,
-    /// Four bits with a multiplier for every 32 values.
-    Int4,
-}
-
-impl PrecisionChoice {
-    pub(crate) fn precision(self) -> Precision {
-        match self {
-            Self::F32 => Precision::F32,
-            Self::Auto | Self::Bf16 => Precision::Bf16,
-            Self::Int8 => Precision::Int8,
-            Self::Int4 => Precision::Int4,
-        }
-    }
-}
-
-impl std::str::FromStr for PrecisionChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "f32" => Ok(Self::F32),
-            "bf16" => Ok(Self::Bf16),
-            "int8" => Ok(Self::Int8),
-            "int4" => Ok(Self::Int4),
-            other => Err(format!("`{other}` is none of auto, f32, bf16, int8, int4")),
-        }
-    }
-}
-
-/// Settings of the models.
-#[derive(Clone, Debug)]
-pub struct ModelConfig {
-    /// The hub and its cache.
-    pub hub: HubConfig,
-    /// Generators that run elsewhere.
-    pub hosted: HostedConfig,
-    /// Where the built-in checkpoint is unpacked, and where hashes of weights are kept.
-    pub builtin_dir: PathBuf,
-    /// The retriever.
-    pub retriever: Choice,
-    /// The generator.
-    pub generator: Choice,
-    /// Precision of both.
-    pub precision: PrecisionChoice,
-    /// Prompts of the retriever.
-    pub prompt_version: Option<PromptVersion>,
-    /// How pictures are cut, where it differs from the checkpoint. Whether they are cut at all is said to
-    /// the generator alone.
-    pub tiles: TileOptions,
-    /// Bytes of what is seen on pages that are kept beside an index; 0 for none.
-    pub feature_bytes: u64,
-    /// The greatest resident size of this process that is to be kept to; `None` for no limit.
-    pub memory: Option<u64>,
-}
-
-/// A model's files, found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Located {
-    /// The name under which an index remembers it: hub name or folder.
-    pub name: String,
-    /// Commit, or a fingerprint of the folder.
-    pub revision: String,
-    /// The files.
-    pub checkpoint: Checkpoint,
-    /// In place of weight files, values made up from this seed: for measuring.
-    pub made_up: Option<u64>,
-}
-
-/// A retriever that is loaded.
-#[derive(Clone)]
-pub struct LoadedRetriever {
-    /// Where it came from.
-    pub located: Located,
-    /// The model.
-    pub model: Arc<dyn Retriever>,
-    /// Bytes of what it sees on pages that are kept beside an index; 0 for none.
-    pub feature_bytes: u64,
-}
-
-impl LoadedRetriever {
-    /// Whether its word counts less than that of the text.
-    pub fn is_weak(&self) -> bool {
-        self.located.name == BUILTIN
-    }
-
-    /// What an index remembers of it.
-    pub fn index_settings(&self) -> Settings {
-        let settings = self.model.settings();
-        Settings {
-            retriever: Some(self.located.name.clone()),
-            revision: Some(self.located.revision.clone()),
-            prompt_version: Some(format!(
-                "{}/{}",
-                settings.prompt_version, settings.longest_edge
-            )),
-            precision: Some(settings.precision),
-            dim: Some(settings.dim),
-        }
-    }
-}
-
-/// A generator that is loaded.
-#[derive(Clone)]
-pub struct LoadedGenerator {
-    /// Where it came from; without files where it runs elsewhere.
-    pub located: Located,
-    /// The model.
-    pub model: Arc<dyn Generator>,
-}
-
-/// What is told about models while they are fetched and loaded.
-#[derive(Clone, Debug)]
-pub enum ModelEvent {
-    /// Files are being fetched.
-    Fetch {
-        /// The model.
-        model: String,
-        /// How far.
-        progress: Progress,
-    },
-    /// How a model is going to be held.
-    Planned(ModelPlan),
-    /// Weights are being read.
-    Loading {
-        /// The model.
-        model: String,
-    },
-    /// Something serves instead of what was meant, and why; or what a person should know of what serves.
-    Fallback {
-        /// One sentence.
-        message: String,
-    },
-}
-
-/// Watches models being fetched and loaded.
-pub type OnModelEvent<'a> = &'a (dyn Fn(ModelEvent) + Sync);
-
-/// What is known of a model. That there is none is remembered too: a conversation asks at every turn.
-#[derive(Clone, Default)]
-enum Slot<T> {
-    #[default]
-    Unknown,
-    Absent,
-    Loaded(T),
-}
-
-impl<T: Clone> Slot<T> {
-    /// The model, if it is loaded.
-    fn loaded(slot: &Mutex<Self>) -> Option<T> {
-        match &*slot.try_lock().ok()? {
-            Self::Loaded(loaded) => Some(loaded.clone()),
-            Self::Unknown | Self::Absent => None,
-        }
-    }
-
-    /// The model, if there is one; looked for where that is not known.
-    fn get_or(slot: &Mutex<Self>, find: impl FnOnce() -> Result<Self>) -> Result<Option<T>> {
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*slot, Self::Unknown) {
-            *slot = find()?;
-        }
-        Ok(match &*slot {
-            Self::Unknown | Self::Absent => None,
-            Self::Loaded(loaded) => Some(loaded.clone()),
-        })
-    }
-}
+pub use config::{
+    Choice, DEFAULT_GENERATOR, DEFAULT_RETRIEVER, Located, ModelConfig, PrecisionChoice,
+};
+use loaded::Slot;
+pub use loaded::{LoadedGenerator, LoadedRetriever, ModelEvent, OnModelEvent};
+use planning::Budget;
 
 /// The models of one run, loaded when first needed.
 pub struct Models {
@@ -255,17 +47,6 @@ pub struct Models {
     retriever: Mutex<Slot<LoadedRetriever>>,
     generator: Arc<Mutex<Slot<LoadedGenerator>>>,
     budget: Mutex<Budget>,
-}
-
-/// What is known of the memory of this run.
-#[derive(Default)]
-struct Budget {
-    work: Work,
-    remembered: Option<Precision>,
-    retriever: Option<ModelPlan>,
-    generator: Option<ModelPlan>,
-    /// The retriever, where it is to be given up while the generator works.
-    swapped: Option<Arc<Swapped>>,
 }
 
 impl std::fmt::Debug for Models {
@@ -299,114 +80,6 @@ impl Models {
     /// The hub.
     pub fn hub(&self) -> &Hub {
         &self.hub
-    }
-
-    fn budget(&self) -> MutexGuard<'_, Budget> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a generator will be asked, so that memory is kept for it: pages shown at a time, and the longest answer.
-    pub fn expect(&self, pages: usize, new_tokens: usize) {
-        self.budget().work = Work {
-            pages: pages.max(1),
-            new_tokens,
-        };
-    }
-
-    /// In what precision an index holds its rows: where none is chosen, its retriever is held in the same.
-    pub fn remember_precision(&self, name: Option<&str>) {
-        self.budget().remembered = name.and_then(budget::named);
-    }
-
-    /// Pages that may be shown to the generator at a time, within the memory it may use.
-    pub fn most_pages(&self) -> usize {
-        let budget = self.budget();
-        let limited = self.config.memory.and(budget.generator.as_ref());
-        limited.map_or(usize::MAX, |plan| plan.pages)
-    }
-
-    /// Where memory went, when a generator has read and written `tokens`.
-    pub fn used(&self, tokens: usize) -> Used {
-        let weights = {
-            let retriever = self
-                .retriever
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let generator = self
-                .generator
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let of_retriever = match &*retriever {
-                Slot::Loaded(loaded) => loaded.model.num_bytes(),
-                Slot::Unknown | Slot::Absent => 0,
-            };
-            let of_generator = match &*generator {
-                Slot::Loaded(loaded) => loaded.model.num_bytes(),
-                Slot::Unknown | Slot::Absent => 0,
-            };
-            of_retriever + of_generator
-        };
-        let kv_bytes = self.budget().generator.as_ref().map_or(0, |plan| {
-            plan.kv_bytes_per_token.saturating_mul(tokens as u64)
-        });
-        Used::now(weights as u64, kv_bytes)
-    }
-
-    /// How the models that were loaded are held.
-    pub fn plans(&self) -> Vec<ModelPlan> {
-        let budget = self.budget();
-        let both = [&budget.retriever, &budget.generator];
-        both.into_iter()
-            .flatten()
-            .filter(|plan| plan.is_known)
-            .cloned()
-            .collect()
-    }
-
-    /// How the chosen models would be held, without loading any.
-    ///
-    /// # Errors
-    /// [`Error::Memory`] where one does not fit; when one that was named cannot be had.
-    pub fn plans_beforehand(&self) -> Result<Vec<ModelPlan>> {
-        let quiet = |_| {};
-        let mut plans = Vec::new();
-        if let Some(located) = self.locate_retriever(None, &quiet)? {
-            plans.push(self.plan(&located, Role::Retriever, &quiet)?);
-        }
-        let is_hosted = matches!(&self.config.generator, Choice::Named(name) if name.starts_with(hosted::PREFIX));
-        if !is_hosted && let Some(located) = self.locate_generator(&quiet)? {
-            plans.push(self.plan(&located, Role::Generator, &quiet)?);
-        }
-        plans.retain(|plan| plan.is_known);
-        Ok(plans)
-    }
-
-    fn plan(&self, located: &Located, role: Role, on_event: OnModelEvent<'_>) -> Result<ModelPlan> {
-        let (work, remembered) = {
-            let budget = self.budget();
-            (budget.work, budget.remembered)
-        };
-        let plan = budget::plan(&budget::Asked {
-            located,
-            role,
-            choice: self.config.precision,
-            remembered: remembered.filter(|_| role == Role::Retriever),
-            tiles: self.config.tiles,
-            budget: self.config.memory,
-            work,
-        })?;
-        if plan.is_known {
-            on_event(ModelEvent::Planned(plan.clone()));
-        }
-        Ok(plan)
-    }
-
-    /// Whether two models may be held at once; they may where memory is not limited.
-    fn fits_beside(&self, plan: &ModelPlan, other: Option<&ModelPlan>) -> bool {
-        let (Some(budget), Some(other)) = (self.config.memory, other) else {
-            return true;
-        };
-        plan.fits_beside(other, budget)
     }
 
     fn options(&self, located: &Located, plan: &ModelPlan) -> LoadOptions {
@@ -525,18 +198,8 @@ impl Models {
             let Some(located) = self.locate_generator(on_event)? else {
                 return Ok(Slot::Absent);
             };
-            let plan = self.plan(&located, Role::Generator, on_event)?;
-            let other = {
-                let mut budget = self.budget();
-                budget.generator = Some(plan.clone());
-                budget
-                    .swapped
-                    .clone()
-                    .filter(|_| !self.fits_beside(&plan, budget.retriever.as_ref()))
-            };
-            if let Some(retriever) = other {
-                retriever.release();
-            }
+            let mut plan = self.plan(&located, Role::Generator, on_event)?;
+            self.make_room(&mut plan);
             on_event(ModelEvent::Loading {
                 model: located.name.clone(),
             });

@@ -22,6 +22,7 @@ mod wire;
 use std::{ops::ControlFlow, sync::Arc};
 
 use colibri_models::{
+    WeightBytes,
     generate::{Completion, Step},
     generators::{Generator, Request},
     processor::{VideoRecipe, VideoSampling},
@@ -160,7 +161,7 @@ impl Generator for Hosted {
     }
 
     /// None of them are on this machine.
-    fn num_bytes(&self) -> usize {
-        0
+    fn weight_bytes(&self) -> WeightBytes {
+        WeightBytes::default()
     }
 }

@@ -14,7 +14,7 @@ use super::{
     prefix::{self, Position, Prefix, Prefixes},
 };
 use crate::{
-    Error, NoTrace, Result, Trace, VisualTokens,
+    Error, NoTrace, Result, Trace, VisualTokens, WeightBytes,
     generate::{Completion, GenerateOptions, Sampler, Step, StopReason, end_ids},
     processor::{
         Idefics3Processor, Message, ProcessorFiles, TileGrid, TileOptions, Tiles, VideoRecipe,
@@ -31,7 +31,7 @@ pub struct Idefics3Generator {
     processor: Idefics3Processor,
     tiles: TileOptions,
     end_ids: Vec<u32>,
-    num_bytes: usize,
+    weight_bytes: WeightBytes,
     look_key: LookKey,
     prefixes: Prefixes,
 }
@@ -66,19 +66,30 @@ impl Idefics3Generator {
             &checkpoint.folder,
             processor.tokenizer().end_of_utterance_id(),
         )?;
-        let backbone = Idefics3::load(config, &weights.pp("model"))?;
+        let (backbone, head) = Self::network(config, weights)?;
         let look_key = backbone.look_key(weights.pp("model"), processor.images(), options.tiles);
-        let head = backbone.load_head(weights)?;
+        let weight_bytes = WeightBytes {
+            vision: backbone.vision_bytes(),
+            text: weights.loaded_bytes() - backbone.vision_bytes(),
+            shared: weights.shared_bytes(),
+        };
         Ok(Self {
             backbone,
             head,
             processor,
             tiles: options.tiles,
             end_ids,
-            num_bytes: weights.loaded_bytes(),
+            weight_bytes,
             look_key,
             prefixes: Prefixes::new(options.prefix_bytes),
         })
+    }
+
+    /// Backbone and output head.
+    pub(crate) fn network(config: &Config, weights: &Weights) -> Result<(Idefics3, Linear)> {
+        let backbone = Idefics3::load(config, &weights.pp("model"))?;
+        let head = backbone.load_head(weights)?;
+        Ok((backbone, head))
     }
 
     /// The processor it was loaded with.
@@ -116,9 +127,9 @@ impl Idefics3Generator {
             .process(request.messages, request.images, true, &tiles)?;
         self.check_length(prompt.ids.len())?;
         let num_tokens = prompt.ids.len();
-        let looked = self
-            .look_at(prompt.ids, &prompt.tiles, on_step, trace)
-            .and_then(|looked| self.answer(looked, request.options, on_step, trace));
+        let looked = self.look_at(prompt.ids, &prompt.tiles, on_step, trace);
+        drop(prompt.tiles);
+        let looked = looked.and_then(|looked| self.answer(looked, request.options, on_step, trace));
         or_cancelled(looked, num_tokens)
     }
 
@@ -182,12 +193,13 @@ impl Idefics3Generator {
 
     fn answer(
         &self,
-        looked: Looked,
+        mut looked: Looked,
         options: &GenerateOptions,
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
         trace: &mut dyn Trace,
     ) -> Result<Completion> {
-        let (logits, mut cache) = self.prefill(&looked, options, on_step, trace)?;
+        let visual = looked.visual.take();
+        let (logits, mut cache) = self.prefill(&looked, visual, options, on_step, trace)?;
         let completion = self.decode(&looked.ids, logits, &mut cache, options, on_step)?;
         let mut positions = looked.positions;
         positions.extend(completion.ids.iter().map(|&id| prefix::written(id)));
@@ -195,17 +207,20 @@ impl Idefics3Generator {
         Ok(completion)
     }
 
-    /// Reads what is new in the prompt: logits `(vocabulary,)` of the first new token.
+    /// Reads what is new in the prompt: logits `(vocabulary,)` of the first new token. What was seen is given up, since
+    /// it is as large as the residual stream and is in it from then on.
     fn prefill(
         &self,
         looked: &Looked,
+        visual: Option<Tensor>,
         options: &GenerateOptions,
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
         trace: &mut dyn Trace,
     ) -> Result<(Vec<f32>, KvCache)> {
         let text = self.backbone.text();
         let tokens = looked.ids.len();
-        let merged = self.backbone.merge(&looked.ids, looked.visual.as_ref())?; // (1, tokens, hidden)
+        let mut merged = self.backbone.merge(&looked.ids, visual.as_ref())?; // (1, tokens, hidden)
+        drop(visual);
         trace.record("merged", &merged)?;
         if on_step(Step::Prefill { tokens }).is_break() {
             return Err(Error::Cancelled);
@@ -223,7 +238,9 @@ impl Idefics3Generator {
             }
             None => (0, text.new_cache(capacity)),
         };
-        let merged = merged.narrow(1, known, tokens - known)?.contiguous()?;
+        if known > 0 {
+            merged = merged.narrow(1, known, tokens - known)?.contiguous()?;
+        }
         let hidden = text.forward(merged, Some(&mut cache), trace)?;
         let normed = text.norm(&hidden)?;
         trace.record("text.norm", &normed)?;
@@ -320,8 +337,8 @@ impl Generator for Idefics3Generator {
         self.backbone.config().text_config.num_positions()
     }
 
-    fn num_bytes(&self) -> usize {
-        self.num_bytes
+    fn weight_bytes(&self) -> WeightBytes {
+        self.weight_bytes
     }
 
     fn looking(&self) -> Option<&dyn Looking> {
@@ -375,13 +392,9 @@ impl Looking for Idefics3Generator {
         let ids = self.processor.ids(messages, &grids, true)?;
         self.check_length(ids.len())?;
         let text = self.backbone.text();
-        let tokens = seen.iter().map(VisualTokens::tensor);
-        let tokens = tokens.collect::<Result<Vec<Tensor>>>()?;
-        let visual = if tokens.is_empty() {
-            None
-        } else {
-            Some(Tensor::cat(&tokens, 0)?.to_device(text.device())?)
-        };
+        let visual = VisualTokens::all(seen)?
+            .map(|visual| visual.to_device(text.device()))
+            .transpose()?;
         let pictures: Vec<([u8; 32], usize)> = seen
             .iter()
             .map(|seen| (seen.hash(), seen.num_tokens()))

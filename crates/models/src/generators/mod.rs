@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use image::RgbImage;
 
 use crate::{
-    Result, VisualTokens,
+    Result, VisualTokens, WeightBytes,
     generate::{Completion, GenerateOptions, Step},
     processor::{Message, VideoRecipe},
 };
@@ -51,7 +51,12 @@ pub trait Generator: Send + Sync {
     fn num_positions(&self) -> usize;
 
     /// Bytes the weights occupy.
-    fn num_bytes(&self) -> usize;
+    fn weight_bytes(&self) -> WeightBytes;
+
+    /// All of them.
+    fn num_bytes(&self) -> usize {
+        self.weight_bytes().total()
+    }
 
     /// Looking at pictures apart from answering; `None` where a generator cannot.
     fn looking(&self) -> Option<&dyn Looking> {

@@ -14,7 +14,7 @@ use super::{
     DIM, PageEmbedding, QueryToken, Retriever, RetrieverSettings, Rows, query_tokens, unit_rows,
 };
 use crate::{
-    NoTrace, Result, Trace, VisualTokens,
+    NoTrace, Result, Trace, VisualTokens, WeightBytes,
     processor::{ColIdefics3Processor, ProcessorFiles, TileGrid, TileOptions},
     registry::{Checkpoint, LoadOptions},
     vlm::idefics3::{Config, Idefics3, LookKey},
@@ -28,7 +28,7 @@ pub struct ColIdefics3 {
     processor: ColIdefics3Processor,
     tiles: TileOptions,
     precision: &'static str,
-    num_bytes: usize,
+    weight_bytes: WeightBytes,
     look_key: LookKey,
 }
 
@@ -51,18 +51,29 @@ impl ColIdefics3 {
         let version = options.prompt_version.unwrap_or_default();
         let processor =
             ColIdefics3Processor::load(&files, Some(config.tokens_per_tile()), version)?;
-        let backbone = Idefics3::load(config, &weights.pp("model"))?;
+        let (backbone, linear) = Self::network(config, weights)?;
         let look_key = backbone.look_key(weights.pp("model"), processor.images(), options.tiles);
-        let linear = weights.linear("linear", config.text_config.hidden_size, DIM, true)?;
+        let weight_bytes = WeightBytes {
+            vision: backbone.vision_bytes(),
+            text: weights.loaded_bytes() - backbone.vision_bytes(),
+            shared: weights.shared_bytes(),
+        };
         Ok(Self {
             backbone,
             linear,
             processor,
             tiles: options.tiles,
             precision: options.placement.precision_name(),
-            num_bytes: weights.loaded_bytes(),
+            weight_bytes,
             look_key,
         })
+    }
+
+    /// Backbone and projection.
+    pub(crate) fn network(config: &Config, weights: &Weights) -> Result<(Idefics3, Linear)> {
+        let backbone = Idefics3::load(config, &weights.pp("model"))?;
+        let linear = weights.linear("linear", config.text_config.hidden_size, DIM, true)?;
+        Ok((backbone, linear))
     }
 
     /// The processor it was loaded with.
@@ -171,7 +182,7 @@ impl Retriever for ColIdefics3 {
         )
     }
 
-    fn num_bytes(&self) -> usize {
-        self.num_bytes
+    fn weight_bytes(&self) -> WeightBytes {
+        self.weight_bytes
     }
 }

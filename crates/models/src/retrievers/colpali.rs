@@ -14,7 +14,7 @@ use super::{
     DIM, PageEmbedding, QueryToken, Retriever, RetrieverSettings, Rows, query_tokens, unit_rows,
 };
 use crate::{
-    Error, NoTrace, Result, Trace,
+    Error, NoTrace, Result, Trace, WeightBytes,
     processor::{ColPaliProcessor, ProcessorFiles, PromptVersion, TileOptions},
     registry::{Checkpoint, LoadOptions},
     vlm::paligemma::{Config, PaliGemma},
@@ -30,7 +30,7 @@ pub struct ColPali {
     projection: Linear,
     processor: ColPaliProcessor,
     precision: &'static str,
-    num_bytes: usize,
+    weight_bytes: WeightBytes,
 }
 
 impl ColPali {
@@ -81,18 +81,28 @@ impl ColPali {
                 ),
             });
         }
-        let backbone = PaliGemma::load(config, weights)?;
-        let hidden = config.text_config.hidden_size;
-        let (place, name) =
-            find_projection(weights).unwrap_or_else(|| (weights.clone(), PROJECTIONS[0]));
-        let projection = place.linear(name, hidden, DIM, true)?;
+        let (backbone, projection) = Self::network(config, weights)?;
+        let weight_bytes = WeightBytes {
+            vision: backbone.vision_bytes(),
+            text: weights.loaded_bytes() - backbone.vision_bytes(),
+            shared: weights.shared_bytes(),
+        };
         Ok(Self {
             backbone,
             projection,
             processor,
             precision: options.placement.precision_name(),
-            num_bytes: weights.loaded_bytes(),
+            weight_bytes,
         })
+    }
+
+    /// Backbone and projection.
+    pub(crate) fn network(config: &Config, weights: &Weights) -> Result<(PaliGemma, Linear)> {
+        let backbone = PaliGemma::load(config, weights)?;
+        let hidden = config.text_config.hidden_size;
+        let (place, name) =
+            find_projection(weights).unwrap_or_else(|| (weights.clone(), PROJECTIONS[0]));
+        Ok((backbone, place.linear(name, hidden, DIM, true)?))
     }
 
     /// The processor it was loaded with.
@@ -191,7 +201,7 @@ impl Retriever for ColPali {
         )
     }
 
-    fn num_bytes(&self) -> usize {
-        self.num_bytes
+    fn weight_bytes(&self) -> WeightBytes {
+        self.weight_bytes
     }
 }

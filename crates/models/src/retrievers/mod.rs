@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 
 use crate::{
-    Error, Result, Trace, VisualTokens,
+    Error, Result, Trace, VisualTokens, WeightBytes,
     processor::{PromptVersion, TokenGeometry, Tokenizer},
 };
 
@@ -113,7 +113,12 @@ pub trait Retriever: Send + Sync {
     }
 
     /// Bytes the weights occupy.
-    fn num_bytes(&self) -> usize;
+    fn weight_bytes(&self) -> WeightBytes;
+
+    /// All of them.
+    fn num_bytes(&self) -> usize {
+        self.weight_bytes().total()
+    }
 }
 
 /// Projected tokens `(tokens, 128)` as rows of length 1. Upstream divides by the length as it is; a row that has none

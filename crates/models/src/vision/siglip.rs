@@ -204,6 +204,7 @@ impl SiglipTower {
             let places = Tensor::new(positions(rows, cols, side), self.placement.device())?;
             embedded.broadcast_add(&self.position_embedding.index_select(&places, 0)?)?
         };
+        drop((patches, embedded));
         trace.record("patch_embeddings", &x)?;
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.mlp.forward(layer.attention.forward(x, None)?)?;

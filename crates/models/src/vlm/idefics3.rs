@@ -89,14 +89,26 @@ impl Config {
             path: path.clone(),
             source,
         })?;
-        let config = serde_json::from_slice(&bytes).and_then(Self::read);
-        let config = config.map_err(|source| Error::Json {
+        let value = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
             path: path.clone(),
             source,
         })?;
-        config
-            .check()
-            .map_err(|reason| Error::Config { path, reason })?;
+        Self::from_json(&path, value)
+    }
+
+    /// Checks what stands in the file `path`.
+    ///
+    /// # Errors
+    /// When it describes no model that can be run.
+    pub(crate) fn from_json(path: &Path, value: Value) -> Result<Self> {
+        let config = Self::read(value).map_err(|source| Error::Json {
+            path: path.to_owned(),
+            source,
+        })?;
+        config.check().map_err(|reason| Error::Config {
+            path: path.to_owned(),
+            reason,
+        })?;
         Ok(config)
     }
 
@@ -186,6 +198,8 @@ pub struct Idefics3 {
     vision: SiglipTower,
     connector: Connector,
     text: Llama,
+    /// Bytes of tower and connector.
+    vision_bytes: usize,
     tiles_looked_at: AtomicU64,
 }
 
@@ -243,12 +257,14 @@ impl Idefics3 {
                 &at,
             )?),
         };
+        let vision_bytes = vb.loaded_bytes();
         let text = Llama::load(&config.text_config, &vb.pp("text_model"))?;
         Ok(Self {
             config: config.clone(),
             vision,
             connector,
             text,
+            vision_bytes,
             tiles_looked_at: AtomicU64::new(0),
         })
     }
@@ -271,6 +287,11 @@ impl Idefics3 {
             settings,
             key: OnceLock::new(),
         }
+    }
+
+    /// Bytes of the matrices of tower and connector that were loaded for it.
+    pub fn vision_bytes(&self) -> usize {
+        self.vision_bytes
     }
 
     /// Tiles that went through the tower so far.

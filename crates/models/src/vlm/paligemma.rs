@@ -48,14 +48,26 @@ impl Config {
             path: path.clone(),
             source,
         })?;
-        let config = serde_json::from_slice(&bytes).and_then(Self::read);
-        let config = config.map_err(|source| Error::Json {
+        let value = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
             path: path.clone(),
             source,
         })?;
-        config
-            .check()
-            .map_err(|reason| Error::Config { path, reason })?;
+        Self::from_json(&path, value)
+    }
+
+    /// Checks what stands in the file `path`.
+    ///
+    /// # Errors
+    /// When it describes no model that can be run.
+    pub(crate) fn from_json(path: &Path, value: Value) -> Result<Self> {
+        let config = Self::read(value).map_err(|source| Error::Json {
+            path: path.to_owned(),
+            source,
+        })?;
+        config.check().map_err(|reason| Error::Config {
+            path: path.to_owned(),
+            reason,
+        })?;
         Ok(config)
     }
 
@@ -135,6 +147,8 @@ pub struct PaliGemma {
     vision: SiglipTower,
     projector: Linear,
     text: Llama,
+    /// Bytes of tower and projection.
+    vision_bytes: usize,
 }
 
 impl PaliGemma {
@@ -150,17 +164,26 @@ impl PaliGemma {
         );
         let projector = part(root, "linear.weight", "multi_modal_projector");
         let text = part(root, "embed_tokens.weight", "language_model.model");
+        let vision = SiglipTower::load(&config.vision_config, &vision)?;
+        let projector = projector.linear(
+            "linear",
+            config.vision_config.hidden_size,
+            config.text_config.hidden_size,
+            true,
+        )?;
+        let vision_bytes = root.loaded_bytes();
         Ok(Self {
-            vision: SiglipTower::load(&config.vision_config, &vision)?,
-            projector: projector.linear(
-                "linear",
-                config.vision_config.hidden_size,
-                config.text_config.hidden_size,
-                true,
-            )?,
+            vision,
+            projector,
             text: Llama::load(&config.text_config, &text)?,
+            vision_bytes,
             config: config.clone(),
         })
+    }
+
+    /// Bytes of the matrices of tower and projection that were loaded for it.
+    pub fn vision_bytes(&self) -> usize {
+        self.vision_bytes
     }
 
     /// The configuration it was loaded with.

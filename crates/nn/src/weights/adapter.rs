@@ -274,6 +274,24 @@ impl Adapter {
         self.merged
     }
 
+    /// What the file calls `module`, or `None` if it is not adapted.
+    fn stored<'a>(&'a self, module: &'a str) -> Result<Option<&'a str>> {
+        match self.modules.get(&canonical(module)) {
+            Some(stored) => Ok(Some(stored)),
+            None if !self.matches(module)? => Ok(None),
+            None if self.store.is_made_up() => Ok(Some(module)),
+            None => Err(self.unfit(format!(
+                "module `{module}` should be adapted, but its factors are missing"
+            ))),
+        }
+    }
+
+    /// The rank of the factors that are kept beside `module`, if there are any; no value is read.
+    pub(crate) fn rank_beside(&self, module: &str) -> Result<Option<usize>> {
+        let is_beside = !self.merged && self.stored(module)?.is_some();
+        Ok(is_beside.then_some(self.config.r))
+    }
+
     /// The factors for `module` with the given sizes, or `None` if it is not adapted.
     pub(crate) fn factors(
         &self,
@@ -281,15 +299,8 @@ impl Adapter {
         inputs: usize,
         outputs: usize,
     ) -> Result<Option<Factors>> {
-        let stored = match self.modules.get(&canonical(module)) {
-            Some(stored) => stored.as_str(),
-            None if !self.matches(module)? => return Ok(None),
-            None if self.store.is_made_up() => module,
-            None => {
-                return Err(self.unfit(format!(
-                    "module `{module}` should be adapted, but its factors are missing"
-                )));
-            }
+        let Some(stored) = self.stored(module)? else {
+            return Ok(None);
         };
         let rank = self.config.r;
         let a = self.read(&format!("{stored}.lora_A.weight"), &[rank, inputs])?;

@@ -10,11 +10,13 @@ mod header;
 mod made_up;
 mod pool;
 mod scope;
+mod sizes;
 mod store;
 
 pub use adapter::{Adapter, AdapterConfig};
 pub use pool::TensorPool;
 pub use scope::{Placement, Precision, Weights};
+pub use sizes::Sizes;
 pub use store::WeightStore;
 
 use colibri_kernels::gemm::PackedMatrix;

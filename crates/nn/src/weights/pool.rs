@@ -10,7 +10,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use colibri_kernels::gemm::PackedMatrix;
@@ -87,6 +87,41 @@ impl TensorPool {
         Ok(*hasher.finalize().as_bytes())
     }
 
+    /// In what form a matrix is held that begins as tensor `name` of `store` does.
+    pub(super) fn held(
+        &self,
+        store: &WeightStore,
+        name: &str,
+        (outputs, inputs): (usize, usize),
+    ) -> Result<Option<Precision>> {
+        if self.lock().is_empty() {
+            return Ok(None);
+        }
+        let beginning = beginning(store, name, outputs * inputs)?;
+        let is_held = |precision: &Precision| {
+            let kind = Kind {
+                precision: *precision,
+                outputs,
+                inputs,
+                beginning,
+            };
+            let held = self.lock();
+            let same = held.get(&kind).into_iter().flatten();
+            same.into_iter().any(|held| held.matrix.strong_count() > 0)
+        };
+        let forms = [
+            Precision::F32,
+            Precision::Bf16,
+            Precision::Int8,
+            Precision::Int4,
+        ];
+        Ok(forms.into_iter().find(is_held))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Kind, Vec<Held>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The matrix that tensor `name` of `store` makes in `precision`: the one that is held, or what `pack` makes.
     pub(super) fn share(
         &self,
@@ -96,20 +131,14 @@ impl TensorPool {
         (outputs, inputs): (usize, usize),
         pack: &mut dyn FnMut() -> Result<PackedMatrix>,
     ) -> Result<Shared> {
-        let mut sample = vec![0.0_f32; SAMPLE.min(outputs * inputs)];
-        store.read(name, 0, &mut sample)?;
-        let mut hasher = blake3::Hasher::new();
-        for value in &sample {
-            hasher.update(&value.to_le_bytes());
-        }
         let kind = Kind {
             precision,
             outputs,
             inputs,
-            beginning: *hasher.finalize().as_bytes(),
+            beginning: beginning(store, name, outputs * inputs)?,
         };
         let candidates = {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self.lock();
             let candidates = held.entry(kind).or_default();
             candidates.retain(|held| held.matrix.strong_count() > 0);
             candidates.clone()
@@ -131,11 +160,22 @@ impl TensorPool {
             store: Arc::clone(store),
             name: name.to_owned(),
         };
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock();
         held.entry(kind).or_default().push(new);
         Ok(Shared {
             matrix,
             is_new: true,
         })
     }
+}
+
+/// A hash of the first values of a tensor of `count`.
+fn beginning(store: &WeightStore, name: &str, count: usize) -> Result<TensorHash> {
+    let mut sample = vec![0.0_f32; SAMPLE.min(count)];
+    store.read(name, 0, &mut sample)?;
+    let mut hasher = blake3::Hasher::new();
+    for value in &sample {
+        hasher.update(&value.to_le_bytes());
+    }
+    Ok(*hasher.finalize().as_bytes())
 }

@@ -8,7 +8,12 @@ use std::sync::{
 use candle_core::{DType, Device, Tensor};
 use colibri_kernels::gemm::PackedMatrix;
 
-use super::{adapter::Adapter, pool::TensorPool, store::WeightStore};
+use super::{
+    adapter::Adapter,
+    pool::TensorPool,
+    sizes::{Size, Sizes, Use},
+    store::WeightStore,
+};
 use crate::{Embedding, Error, Linear, Norm, Result, linear::Storage};
 
 pub use colibri_kernels::gemm::Precision;
@@ -87,8 +92,18 @@ pub struct Weights {
     pool: Option<Arc<TensorPool>>,
     placement: Placement,
     prefix: String,
-    /// Bytes of all matrices loaded so far, by this view and its relatives.
-    loaded: Arc<AtomicUsize>,
+    /// Counts what is loaded, through this view and its relatives.
+    loaded: Arc<Loaded>,
+    /// In place of reading anything: where sizes are written down.
+    sizes: Option<Arc<Sizes>>,
+}
+
+/// Bytes of matrices loaded so far.
+#[derive(Debug, Default)]
+struct Loaded {
+    new: AtomicUsize,
+    /// Of those that another model had loaded before.
+    shared: AtomicUsize,
 }
 
 impl Weights {
@@ -101,7 +116,16 @@ impl Weights {
             placement,
             prefix: String::new(),
             loaded: Arc::default(),
+            sizes: None,
         }
+    }
+
+    /// The same, of which layers get their sizes alone: tensors are looked for and checked, none is read, and what
+    /// would be held is written down in `sizes`. What is loaded from it cannot calculate.
+    #[must_use]
+    pub fn sizes_only(mut self, sizes: &Arc<Sizes>) -> Self {
+        self.sizes = Some(Arc::clone(sizes));
+        self
     }
 
     /// The same with an adapter over it.
@@ -155,7 +179,12 @@ impl Weights {
     /// Bytes of the matrices that were loaded through this view and those derived from it; those that were shared
     /// count where they were loaded first.
     pub fn loaded_bytes(&self) -> usize {
-        self.loaded.load(Ordering::Relaxed)
+        self.loaded.new.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the matrices that were not loaded because another model holds them.
+    pub fn shared_bytes(&self) -> usize {
+        self.loaded.shared.load(Ordering::Relaxed)
     }
 
     fn full(&self, name: &str) -> String {
@@ -171,7 +200,14 @@ impl Weights {
     /// # Errors
     /// When it is missing or of another shape.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.store.read_all(&self.full(name), shape)
+        let name = self.full(name);
+        if let Some(sizes) = &self.sizes {
+            self.store.expect(&name, shape)?;
+            let count = shape.iter().product();
+            sizes.add(size(Use::Values, 1, count));
+            return Ok(vec![0.0; count]);
+        }
+        self.store.read_all(&name, shape)
     }
 
     /// Tensor `name` on the placement's device and in its type.
@@ -203,6 +239,25 @@ impl Weights {
         let outputs = shape[0];
         let inputs: usize = shape[1..].iter().product();
         let module = self.full(name);
+        if let Some(sizes) = &self.sizes {
+            let weight = format!("{module}.weight");
+            self.store.expect(&weight, shape)?;
+            sizes.add(Size {
+                held: self.held(&weight, outputs, inputs)?,
+                ..size(Use::Matrix, outputs, inputs)
+            });
+            let adapter = self.adapter.as_deref();
+            let rank = adapter.map_or(Ok(None), |adapter| adapter.rank_beside(&module))?;
+            if let Some(rank) = rank {
+                sizes.add(size(Use::Factor, rank, inputs));
+                sizes.add(size(Use::Factor, outputs, rank));
+            }
+            if bias {
+                self.store.expect(&format!("{module}.bias"), &[outputs])?;
+                sizes.add(size(Use::Values, 1, outputs));
+            }
+            return Linear::new(nothing(outputs, inputs)?, None, None, &self.placement);
+        }
         let factors = match &self.adapter {
             Some(adapter) => adapter
                 .factors(&module, inputs, outputs)?
@@ -246,6 +301,14 @@ impl Weights {
         Linear::new(storage, bias, lora, &self.placement)
     }
 
+    /// In what form another model holds what seems to be this tensor.
+    fn held(&self, tensor: &str, outputs: usize, inputs: usize) -> Result<Option<Precision>> {
+        let pool = self.pool.as_ref();
+        pool.map_or(Ok(None), |pool| {
+            pool.held(&self.store, tensor, (outputs, inputs))
+        })
+    }
+
     /// The matrix that is tensor `tensor` as it is in the file: shared if there is a pool, read otherwise.
     fn shared(
         &self,
@@ -263,10 +326,12 @@ impl Weights {
         let shared = pool.share(&self.store, tensor, precision, size, &mut || {
             pack(precision, outputs, inputs, fill)
         })?;
-        if shared.is_new {
-            self.loaded
-                .fetch_add(shared.matrix.num_bytes(), Ordering::Relaxed);
-        }
+        let counter = if shared.is_new {
+            &self.loaded.new
+        } else {
+            &self.loaded.shared
+        };
+        counter.fetch_add(shared.matrix.num_bytes(), Ordering::Relaxed);
         Ok(Storage::Packed(shared.matrix))
     }
 
@@ -279,7 +344,9 @@ impl Weights {
     ) -> Result<Storage> {
         if let Some(precision) = self.placement.packed {
             let packed = pack(precision, outputs, inputs, fill)?;
-            self.loaded.fetch_add(packed.num_bytes(), Ordering::Relaxed);
+            self.loaded
+                .new
+                .fetch_add(packed.num_bytes(), Ordering::Relaxed);
             return Ok(Storage::Packed(Arc::new(packed)));
         }
         let mut values = vec![0.0; outputs * inputs];
@@ -288,7 +355,7 @@ impl Weights {
             .to_dtype(self.placement.dtype)?
             .to_device(&self.placement.device)?;
         let bytes = tensor.elem_count() * tensor.dtype().size_in_bytes();
-        self.loaded.fetch_add(bytes, Ordering::Relaxed);
+        self.loaded.new.fetch_add(bytes, Ordering::Relaxed);
         Ok(Storage::Dense(tensor))
     }
 
@@ -299,6 +366,17 @@ impl Weights {
     pub fn embedding(&self, name: &str, vocabulary: usize, hidden: usize) -> Result<Embedding> {
         let weight = format!("{}.weight", self.full(name));
         self.store.expect(&weight, &[vocabulary, hidden])?;
+        if let Some(sizes) = &self.sizes {
+            sizes.add(Size {
+                held: self.held(&weight, vocabulary, hidden)?,
+                ..size(Use::Table, vocabulary, hidden)
+            });
+            return Ok(Embedding::new(
+                nothing(vocabulary, hidden)?,
+                vocabulary,
+                hidden,
+            ));
+        }
         let mut table = self.clone();
         table.placement.packed = table.placement.packed.map(super::table_precision);
         let storage = table.shared(Some(&weight), vocabulary, hidden, &mut |first, rows| {
@@ -341,6 +419,21 @@ impl Weights {
         }
         Norm::rms(weight, eps, &self.placement)
     }
+}
+
+fn size(kind: Use, outputs: usize, inputs: usize) -> Size {
+    Size {
+        kind,
+        outputs,
+        inputs,
+        held: None,
+    }
+}
+
+/// A matrix without memory: one zero, seen everywhere.
+fn nothing(outputs: usize, inputs: usize) -> Result<Storage> {
+    let zero = Tensor::zeros((1, 1), DType::F32, &Device::Cpu)?;
+    Ok(Storage::Dense(zero.broadcast_as((outputs, inputs))?))
 }
 
 fn pack(

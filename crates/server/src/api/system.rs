@@ -27,6 +27,14 @@ fn chosen(choice: &Choice, default: &str) -> String {
     }
 }
 
+/// Memory now, and where the greatest of it went.
+#[derive(serde::Serialize)]
+struct Memory {
+    resident_bytes: u64,
+    #[serde(flatten)]
+    used: memory::Used,
+}
+
 /// `GET /api/health`: open to everybody, and tells more to those with the key.
 pub(crate) async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<Value>> {
     let version = env!("CARGO_PKG_VERSION");
@@ -68,9 +76,9 @@ pub(crate) async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> R
             "bytes": generator.as_ref().map(|loaded| loaded.model.num_bytes()),
             "only_quotes": app.models.only_quotes(),
         },
-        "memory": {
-            "resident_bytes": memory::resident_bytes(),
-            "peak_bytes": memory::peak_bytes(),
+        "memory": Memory {
+            resident_bytes: memory::resident_bytes(),
+            used: app.models.used(0, 0),
         },
         "machine": {
             "threads": threads::count(),

@@ -182,7 +182,9 @@ fn chat(
             total: milliseconds(started),
         },
         peak_memory_bytes: memory::peak_bytes(),
-        memory: memory::Used::now(generator.model.num_bytes() as u64, 0),
+        memory: app
+            .models
+            .used(completion.prompt_tokens + completion.ids.len(), 0),
     };
     ask.tell(None, &AnswerEvent::Done(done.clone()));
     Ok(done)

@@ -108,5 +108,14 @@ async fn metrics_and_activity_are_told() {
         );
     }
     let (_, health) = answer(site.get("/api/health")).await;
+    for part in [
+        "resident_bytes",
+        "peak_bytes",
+        "weights_bytes",
+        "prefix_bytes",
+        "other_bytes",
+    ] {
+        assert!(health["memory"][part].is_u64(), "{part}: {health}");
+    }
     assert!(health["memory"]["peak_bytes"].as_u64().unwrap() > 0);
 }
