@@ -237,9 +237,10 @@ impl Error {
     /// As it is sent: the shape that OpenAI's clients know.
     pub(crate) fn body(&self) -> serde_json::Value {
         let message = engine::chain(self);
-        let code = match self {
-            Self::Answer { code, .. } => code,
-            other => other.code(),
+        let code = if let Self::Answer { code, .. } = self {
+            code
+        } else {
+            self.code()
         };
         json!({"error": {
             "message": message, "type": code, "code": code, "hint": self.hint(),

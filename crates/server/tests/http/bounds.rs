@@ -76,7 +76,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
     gif.extend([d, c, d, c, 0x80, 0, 0, 0, 0, 0, 255, 255, 255]);
     gif.extend([0x2c, 0, 0, 0, 0, d, c, d, c, 0, 2, 2, 0x4c, 1, 0, 0x3b]);
     let mut bmp = b"BM".to_vec();
-    for word in [1000, 0, 54, 40, side, side, 24 << 16 | 1, 0, 0, 0, 0, 0, 0] {
+    for word in [1000, 0, 54, 40, side, side, 0x0018_0001, 0, 0, 0, 0, 0, 0] {
         bmp.extend(u32::to_le_bytes(word));
     }
     let mut tiff = b"II*\0\x08\0\0\0\x0a\0".to_vec();
@@ -98,7 +98,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
     }
     tiff.extend([0; 4]);
     // One lossless frame: a signature, 14 bits for each side less one, and no data worth the name.
-    let bits = 15_999_u32 | 15_999 << 14;
+    let bits = 15_999_u32 * (1 + (1 << 14));
     let mut webp = b"RIFF\x40\0\0\0WEBPVP8L\x34\0\0\0\x2f".to_vec();
     webp.extend(bits.to_le_bytes());
     [png, gif, bmp, tiff, webp]
