@@ -16,6 +16,7 @@ mod embedding;
 mod error;
 mod linear;
 pub mod machine;
+mod mmap;
 mod norm;
 mod rope;
 mod scratch;

@@ -107,6 +107,9 @@ pub(crate) struct Global {
     /// Keep at most so much of what is seen on pages beside the index, so that they are looked at once; `off` for none
     #[arg(long, value_name = "SIZE|off", default_value = "2GiB", value_parser = feature_cache, global = true)]
     pub(crate) feature_cache: u64,
+    /// Keep no packed weights on the disk; they make the next start faster and take as much room as in memory
+    #[arg(long, env = "COLIBRI_NO_PACKED", hide_env = true, global = true)]
+    pub(crate) no_packed: bool,
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N", global = true)]
     pub(crate) threads: Option<NonZeroU32>,
