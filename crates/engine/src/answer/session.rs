@@ -17,7 +17,7 @@ use colibri_models::{
 use image::RgbImage;
 
 use super::{
-    AnswerOptions,
+    AnswerOptions, charts,
     cite::cited,
     event::{AnswerEvent, Citation, Done, EvidencePage, Timings},
     prompt::{self, NOT_THERE},
@@ -129,8 +129,8 @@ impl<'a> Answering<'a> {
         } else {
             self.models.generator(on_model)?
         };
-        let mut done = match generator {
-            Some(generator) => self.generate(
+        let mut done = if let Some(generator) = generator {
+            self.generate(
                 question,
                 &found,
                 &texts,
@@ -138,8 +138,10 @@ impl<'a> Answering<'a> {
                 stop,
                 &mut timings,
                 on_event,
-            )?,
-            None => quotes(question, &found, &texts, on_event),
+            )?
+        } else {
+            let chart = self.chart(question, &found)?;
+            quotes(question, &found, &texts, chart, on_event)
         };
         for citation in &done.citations {
             on_event(AnswerEvent::Citation(citation.clone()));
@@ -168,6 +170,17 @@ impl<'a> Answering<'a> {
 
     fn text(&self, page: PageId) -> Result<String> {
         Ok(self.index.page(page)?.text)
+    }
+
+    /// What a chart says on the first of the pages found that has one about the question, and which page that is.
+    fn chart(&self, question: &str, found: &SearchResult) -> Result<Option<(usize, String)>> {
+        for (page, hit) in found.hits.iter().enumerate() {
+            let words = self.index.page_words(hit.hit.page_id)?;
+            if let Some(text) = charts::read(question, &words) {
+                return Ok(Some((page, text)));
+            }
+        }
+        Ok(None)
     }
 
     #[expect(
@@ -416,11 +429,12 @@ fn citation(found: &SearchResult, page: usize) -> Citation {
     }
 }
 
-/// The answer of quotes: each line with the page it stands on.
+/// The answer of quotes: what a chart says, and lines, each with the page it stands on.
 fn quotes(
     question: &str,
     found: &SearchResult,
     texts: &[String],
+    chart: Option<(usize, String)>,
     on_event: &mut dyn FnMut(AnswerEvent),
 ) -> Done {
     let lines = quote::best_passages(question, texts);
@@ -450,12 +464,14 @@ fn quotes(
         );
         say(text, Some(page));
     }
-    for line in &lines {
-        let page = citation(found, line.page);
-        let text = format!("“{}” [{} p.{}]\n", line.text, name(&page), page.page);
+    let lines = lines.into_iter().map(|line| (line.page, line.text));
+    let quoted: Vec<(usize, String)> = chart.into_iter().chain(lines).collect();
+    for (page, line) in quoted.iter().take(quote::MOST_PASSAGES) {
+        let page = citation(found, *page);
+        let text = format!("“{line}” [{} p.{}]\n", name(&page), page.page);
         say(text, Some(page));
     }
-    if lines.is_empty() && !looked {
+    if quoted.is_empty() && !looked {
         say(NOT_THERE.to_owned(), None);
     }
     Done {
