@@ -28,7 +28,7 @@ pub use colibri_nn::{
 pub use error::{Error, Result};
 pub use sharing::{Part, SharedPart, shared};
 pub use trace::{NoTrace, Trace};
-pub use visual::VisualTokens;
+pub use visual::{TokenPrecision, VisualTokens};
 
 /// Bytes of a model's matrices in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

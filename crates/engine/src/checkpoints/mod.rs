@@ -19,6 +19,7 @@ use std::{
 use colibri_models::{
     Placement, TensorPool,
     footprint::Role,
+    machine,
     registry::{self, Checkpoint, LoadOptions},
     retrievers::Retriever,
 };
@@ -118,6 +119,7 @@ impl Models {
         let generator = Arc::clone(&self.generator);
         let swapped = Arc::new(Swapped::new(Box::new(move || {
             *generator.lock().unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
+            machine::return_freed_blocks();
             registry::load_retriever(&checkpoint, &options)
         }))?);
         self.budget().swapped = Some(Arc::clone(&swapped));
@@ -143,7 +145,7 @@ impl Models {
             Ok(Slot::Loaded(LoadedRetriever {
                 located,
                 model,
-                feature_bytes: self.config.feature_bytes,
+                features: self.config.features,
             }))
         })
     }
@@ -326,6 +328,7 @@ impl Models {
             .generator
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
+        machine::return_freed_blocks();
     }
 }
 
