@@ -47,7 +47,8 @@ impl Used {
             vision_weights_bytes: weights.vision as u64,
             text_weights_bytes: weights.text as u64,
             shared_weights_bytes: weights.shared as u64,
-            files_bytes: status_bytes("RssFile:"),
+            // Weights that are mapped from where they are kept packed are counted as weights.
+            files_bytes: status_bytes("RssFile:").saturating_sub(mapped_weight_bytes()),
             ..Self::default()
         }
         .divided()
@@ -65,6 +66,39 @@ impl Used {
     }
 }
 
+/// Resident bytes of weights that are mapped from files.
+fn mapped_weight_bytes() -> u64 {
+    let maps = fs_err::read_to_string("/proc/self/smaps").unwrap_or_default();
+    resident_of(&maps, ".packed")
+}
+
+/// Resident bytes of the mapped files whose names end in `ending`, of a text like `/proc/self/smaps`.
+fn resident_of(maps: &str, ending: &str) -> u64 {
+    let (mut is_wanted, mut total) = (false, 0);
+    for line in maps.lines() {
+        match line.strip_prefix("Rss:") {
+            Some(rest) if is_wanted => {
+                let number = rest.split_whitespace().next();
+                total += number
+                    .and_then(|number| number.parse::<u64>().ok())
+                    .unwrap_or(0)
+                    * 1024;
+            }
+            Some(_) => {}
+            // A mapping begins with its addresses, all else with a word and a colon.
+            None if line
+                .split(' ')
+                .next()
+                .is_some_and(|word| !word.ends_with(':')) =>
+            {
+                is_wanted = line.ends_with(ending);
+            }
+            None => {}
+        }
+    }
+    total
+}
+
 fn status_bytes(key: &str) -> u64 {
     let Ok(status) = fs_err::read_to_string("/proc/self/status") else {
         return 0;
@@ -80,6 +114,14 @@ fn status_bytes(key: &str) -> u64 {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mappings_of_one_kind_are_added() {
+        let maps = "7f00-7f10 r--p 00000000 08:01 5 /home/a b/x.packed\nSize: 64 kB\nRss:  60 kB\nPss: 1 kB\n\
+                    7f10-7f20 r-xp 00000000 08:01 6 /usr/bin/colibri\nRss: 900 kB\nVmFlags: rd .packed\n\
+                    7f20-7f30 r--p 00000000 08:01 7 /home/y.packed\nRss:  4 kB\n7f30-7f40 rw-p 00000000 00:00 0\nRss: 7 kB\n";
+        assert_eq!(resident_of(maps, ".packed"), 64 * 1024);
+    }
 
     #[test]
     fn the_peak_is_at_least_what_is_resident() {
