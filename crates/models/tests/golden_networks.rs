@@ -16,7 +16,7 @@ use colibri_models::{
     Placement, Precision, Result, Trace,
     generate::{GenerateOptions, StopReason},
     generators::{Idefics3Generator, Request},
-    processor::{Content, DocumentPrompt, Message, Role, TileOptions},
+    processor::{Content, DocumentPrompt, Message, Role, TileOptions, VideoRecipe},
     registry::{Checkpoint, Kind, LoadOptions, inspect, load_generator, load_retriever},
     retrievers::{ColIdefics3, ColPali, PageEmbedding, Retriever, Rows},
     vision::siglip::positions,
@@ -177,10 +177,21 @@ fn tile_options(case: &Case, tile_side: u32) -> TileOptions {
     }
 }
 
-fn messages(case: &Case) -> Vec<Message> {
+/// A clip as the checkpoint's recipe shows it, whose frames must be those that transformers sampled.
+fn clip(case: &Case, recipe: &VideoRecipe) -> Vec<Content> {
+    let indices = recipe.choose(case.clip.len(), case.rate);
+    let names: Vec<&String> = indices.iter().map(|&index| &case.clip[index]).collect();
+    assert_eq!(names, case.images.iter().collect::<Vec<_>>());
+    let seconds = indices.iter().map(|&index| index as f64 / case.rate);
+    let seconds: Vec<f64> = seconds.collect();
+    recipe.content(&seconds, case.clip.len() as f64 / case.rate)
+}
+
+fn messages(case: &Case, recipe: &VideoRecipe) -> Vec<Message> {
     let content = |part: &CaseContent| match part {
-        CaseContent::Image => Content::Image,
-        CaseContent::Text { text } => Content::Text(text.clone()),
+        CaseContent::Image => vec![Content::Image],
+        CaseContent::Video => clip(case, recipe),
+        CaseContent::Text { text } => vec![Content::Text(text.clone())],
     };
     let role = |name: &str| match name {
         "system" => Role::System,
@@ -190,7 +201,7 @@ fn messages(case: &Case) -> Vec<Message> {
     };
     let message = |m: &colibri_testkit::golden::CaseMessage| Message {
         role: role(&m.role),
-        content: m.content.iter().map(content).collect(),
+        content: m.content.iter().flat_map(content).collect(),
     };
     case.messages.iter().map(message).collect()
 }
@@ -268,7 +279,8 @@ fn on_cpu() -> LoadOptions {
 fn generate(case: &Case, options: &LoadOptions) {
     let model = generator(case, options);
     let tiles = tile_options(case, model.processor().images().config().tile_side);
-    let (messages, images) = (messages(case), images(case));
+    let messages = messages(case, &model.processor().video());
+    let images = images(case);
     let prompt = model
         .processor()
         .process(&messages, &images, true, &tiles)
@@ -518,7 +530,8 @@ fn work_stops_when_asked() {
     let model = generator(&case, &on_cpu());
     let tiles = tile_options(&case, model.processor().images().config().tile_side);
     let options = GenerateOptions::default();
-    let (messages, images) = (messages(&case), images(&case));
+    let messages = messages(&case, &model.processor().video());
+    let images = images(&case);
     let request = Request {
         messages: &messages,
         images: &images,

@@ -42,7 +42,8 @@ pub(crate) struct Args {
     /// A checkpoint: a folder or a hub name [default: the model the command would use]
     #[arg(long, value_name = "MODEL", conflicts_with = "random")]
     model: Option<String>,
-    /// Made-up weights of a published shape: colSmol-256M, SmolVLM-256M, colSmol-500M, SmolVLM-500M, SmolVLM-2.2B
+    /// Made-up weights of a published shape: colSmol-256M, SmolVLM-256M, colSmol-500M, SmolVLM-500M, SmolVLM-2.2B,
+    /// ColPali-v1.3 (a retriever), Idefics2-8B (a generator); with `:N` behind it, of N text layers only
     #[arg(long, value_name = "SHAPE")]
     random: Option<Shape>,
     /// Runs, of which the best counts
@@ -133,8 +134,9 @@ fn models(
     let mut config: ModelConfig = context.models()?.config().clone();
     if let Some(shape) = args.random {
         let pair = shape.write(scratch, &config.builtin_dir, args.separate)?;
-        config.retriever = Choice::Found(Box::new(pair.retriever));
-        config.generator = Choice::Found(Box::new(pair.generator));
+        let choice = |found: Option<_>| found.map_or(Choice::None, |it| Choice::Found(Box::new(it)));
+        config.retriever = choice(pair.retriever);
+        config.generator = choice(pair.generator);
     } else if let Some(name) = &args.model {
         let named = Choice::Named(name.clone());
         if is_retriever {

@@ -129,17 +129,19 @@ impl<'a> Answering<'a> {
         } else {
             self.models.generator(on_model)?
         };
+        let moments = self.moments(&found)?;
         let mut done = match generator {
             Some(generator) => self.generate(
                 question,
                 &found,
+                &moments,
                 &texts,
                 &generator,
                 stop,
                 &mut timings,
                 on_event,
             )?,
-            None => quotes(question, &found, &texts, on_event),
+            None => quotes(question, &found, &moments, &texts, on_event),
         };
         for citation in &done.citations {
             on_event(AnswerEvent::Citation(citation.clone()));
@@ -153,6 +155,19 @@ impl<'a> Answering<'a> {
             .push((question.to_owned(), done.answer.clone()));
         on_event(AnswerEvent::Done(done.clone()));
         Ok(Asked { found, done })
+    }
+
+    /// For each hit that is a page of a video, the seconds from its beginning.
+    fn moments(&self, found: &SearchResult) -> Result<Vec<Option<u64>>> {
+        let moment = |found: &PageHit| {
+            let document = self.index.document(&found.hit.document)?;
+            let step = document.and_then(|document| {
+                document.record.metadata.get("seconds_per_page")?.as_f64()
+            });
+            // A float beyond the whole numbers becomes the nearest of them.
+            Ok(step.map(|step| (step * f64::from(found.hit.page.saturating_sub(1))) as u64))
+        };
+        found.hits.iter().map(moment).collect()
     }
 
     /// What is searched for: a follow-up such as "and in 2021?" says too little alone, so the question
@@ -178,6 +193,7 @@ impl<'a> Answering<'a> {
         &mut self,
         question: &str,
         found: &SearchResult,
+        moments: &[Option<u64>],
         texts: &[String],
         generator: &LoadedGenerator,
         stop: &AtomicBool,
@@ -285,7 +301,7 @@ impl<'a> Answering<'a> {
         } else {
             cited(question, &answer, &shown)
                 .into_iter()
-                .map(|page| citation(found, pages[page]))
+                .map(|page| citation(found, moments, pages[page]))
                 .collect()
         };
         Ok(Done {
@@ -408,11 +424,12 @@ fn look(
     seen.collect()
 }
 
-fn citation(found: &SearchResult, page: usize) -> Citation {
+fn citation(found: &SearchResult, moments: &[Option<u64>], page: usize) -> Citation {
     let hit = &found.hits[page].hit;
     Citation {
         document: hit.document.clone(),
         page: hit.page,
+        seconds: moments[page],
     }
 }
 
@@ -420,6 +437,7 @@ fn citation(found: &SearchResult, page: usize) -> Citation {
 fn quotes(
     question: &str,
     found: &SearchResult,
+    moments: &[Option<u64>],
     texts: &[String],
     on_event: &mut dyn FnMut(AnswerEvent),
 ) -> Done {
@@ -442,17 +460,17 @@ fn quotes(
     let by_look = |hit: &PageHit| hit.hit.visual.is_some() && texts[0].trim().is_empty();
     let looked = found.hits.first().is_some_and(by_look);
     if looked {
-        let page = citation(found, 0);
+        let page = citation(found, moments, 0);
         let text = format!(
-            "The page that fits best has no text to quote: {} p.{}\n",
+            "The page that fits best has no text to quote: {} {}\n",
             name(&page),
-            page.page
+            page.place()
         );
         say(text, Some(page));
     }
     for line in &lines {
-        let page = citation(found, line.page);
-        let text = format!("“{}” [{} p.{}]\n", line.text, name(&page), page.page);
+        let page = citation(found, moments, line.page);
+        let text = format!("“{}” [{} {}]\n", line.text, name(&page), page.place());
         say(text, Some(page));
     }
     if lines.is_empty() && !looked {

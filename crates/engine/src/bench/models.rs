@@ -1,6 +1,6 @@
 //! Retrievers, generators and single products.
 
-use std::{ops::ControlFlow, path::Path, time::Instant};
+use std::{ops::ControlFlow, time::Instant};
 
 use colibri_models::{
     Precision,
@@ -8,10 +8,9 @@ use colibri_models::{
     generators::Request,
     machine::{self, Multiplication},
     processor::Message,
-    vlm::idefics3::Config,
 };
 
-use super::{Figures, ProductFigures, Text, arithmetic, page};
+use super::{Figures, ProductFigures, Text, arithmetic::Model, page};
 use crate::{
     Result,
     checkpoints::{LoadedGenerator, LoadedRetriever, PrecisionChoice},
@@ -44,8 +43,8 @@ pub fn embed_page(
         best = best.min(started.elapsed().as_secs_f64());
         rows = embedding.rows.num_rows();
     }
-    let operations = config(retriever.located.checkpoint.base_folder())
-        .map(|config| tiles as f64 * arithmetic::tile(&config) + arithmetic::text(&config, rows));
+    let operations = Model::of(retriever.located.checkpoint.base_folder())
+        .map(|model| tiles as f64 * model.frame() + model.text(rows));
     Ok(Figures {
         model: Some(retriever.located.name.clone()),
         tokens: Some(rows),
@@ -72,8 +71,8 @@ pub fn embed_query(
         best = best.min(started.elapsed().as_secs_f64());
     }
     // A question has so few rows that reading the weights takes longer than multiplying with them.
-    let bytes = config(retriever.located.checkpoint.base_folder())
-        .map(|config| arithmetic::weights(&config) * bytes_a_value(precision));
+    let bytes = Model::of(retriever.located.checkpoint.base_folder())
+        .map(|model| model.weights() * bytes_a_value(precision));
     Ok(Figures {
         model: Some(retriever.located.name.clone()),
         tokens: Some(rows),
@@ -93,8 +92,7 @@ pub fn generator(
     what: Text,
     runs: usize,
 ) -> Result<Figures> {
-    let folder = generator.located.checkpoint.base_folder();
-    let config = config(folder);
+    let model = Model::of(generator.located.checkpoint.base_folder());
     let mut best = Timed {
         prefill: f64::INFINITY,
         first: f64::INFINITY,
@@ -114,32 +112,30 @@ pub fn generator(
             best.decode = best.decode.min(after_prefill / steps);
         }
     }
-    let operations = |config: &Config| arithmetic::text(config, best.prompt);
+    let operations = |model: &Model| model.text(best.prompt);
     let figures = match what {
         Text::Prefill => Figures {
             tokens_per_second: Some(best.prompt as f64 / best.prefill),
             ..rated(
                 "prefill",
                 precision,
-                config.as_ref().map(operations),
+                model.as_ref().map(operations),
                 best.prefill,
             )
         },
         Text::FirstToken => {
-            let looking = |config: &Config| best.tiles as f64 * arithmetic::tile(config);
-            let all = config
-                .as_ref()
-                .map(|config| looking(config) + operations(config));
+            let looking = |model: &Model| best.tiles as f64 * model.frame();
+            let all = model.as_ref().map(|model| looking(model) + operations(model));
             Figures {
                 seconds_to_first_token: Some(best.first),
                 ..rated("first-token", precision, all, best.first)
             }
         }
         Text::Decode => {
-            let values = |config: &Config| arithmetic::weights(config) + arithmetic::head(config);
-            let bytes = config
+            let values = |model: &Model| model.weights() + model.head();
+            let bytes = model
                 .as_ref()
-                .map(|config| values(config) * bytes_a_value(precision));
+                .map(|model| values(model) * bytes_a_value(precision));
             Figures {
                 tokens_per_second: Some(1.0 / best.decode),
                 ..read("decode", precision, bytes, best.decode)
@@ -279,11 +275,6 @@ pub fn kernels(precision: PrecisionChoice, runs: usize) -> Figures {
 
 fn precision_name(precision: Precision) -> &'static str {
     colibri_models::Placement::cpu(precision).precision_name()
-}
-
-/// The configuration, where it is one whose arithmetic is known.
-fn config(folder: &Path) -> Option<Config> {
-    Config::load(folder).ok()
 }
 
 fn bytes_a_value(precision: PrecisionChoice) -> f64 {
