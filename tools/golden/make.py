@@ -20,6 +20,7 @@ import idefics2  # noqa: E402
 import images  # noqa: E402
 import inputs  # noqa: E402
 import pixels  # noqa: E402
+import published  # noqa: E402
 import real  # noqa: E402
 import strings  # noqa: E402
 import videos  # noqa: E402
@@ -60,6 +61,7 @@ JOBS = {
     "networks": networks, "smolvlm2": only_smolvlm2, "colpali": only_colpali, "idefics2": only_idefics2, "pixels": pixels.make, "inputs": inputs.make, "strings": strings.make, "real": real.make,
 }  # fmt: skip
 JOBS["videos"] = videos.make
+JOBS["published"] = published.make
 
 
 def main() -> None:

@@ -23,15 +23,9 @@ pub(crate) fn regions(index: &Index, page: PageId, query: &QueryRows) -> Result<
     if dim == 0 || dim != query.dim {
         return Ok(Vec::new());
     }
-    let page_rows: Vec<f32> = rows.as_slice().iter().map(|value| value.to_f32()).collect();
     let mut found: Vec<Region> = Vec::new();
-    for query_row in query.values.chunks_exact(dim) {
-        let dot = |row: &[f32]| row.iter().zip(query_row).map(|(a, b)| a * b).sum::<f32>();
-        let scores = page_rows.chunks_exact(dim).map(dot);
-        let Some((row, score)) = scores.enumerate().max_by(|a, b| a.1.total_cmp(&b.1)) else {
-            continue;
-        };
-        let Some(bounds) = unpack(&boxes, row) else {
+    for (row, score) in query.best_of(dim, rows.as_slice())? {
+        let Some(bounds) = unpack(&boxes, row as usize) else {
             continue;
         };
         match found.iter_mut().find(|region| region.bounds == bounds) {

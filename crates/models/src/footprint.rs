@@ -7,9 +7,10 @@
 
 use std::{path::Path, sync::Arc};
 
+pub use colibri_nn::Precision;
 use colibri_nn::{
-    Placement, Precision,
-    weights::{Sizes, TensorPool},
+    Placement,
+    weights::{Sizes, TensorPool, WeightStore},
 };
 
 use crate::{
@@ -126,6 +127,48 @@ impl Needs {
             tiles: *tiles,
             threads: threads as u64,
         })
+    }
+
+    /// The same with default settings, on one thread and with nothing else loaded: enough to check files against the
+    /// configuration and to tell what weights will take.
+    ///
+    /// # Errors
+    /// As [`Needs::of`].
+    pub fn alone(checkpoint: &Checkpoint, role: Role) -> Result<Self> {
+        let pool = Arc::new(TensorPool::new(None));
+        Self::of(checkpoint, None, role, &TileOptions::default(), 1, &pool)
+    }
+
+    /// The tower.
+    pub fn vision(&self) -> &siglip::Config {
+        &self.blueprint.vision
+    }
+
+    /// The text model.
+    pub fn text(&self) -> &llama::Config {
+        &self.blueprint.text
+    }
+
+    /// Visual tokens of a frame.
+    pub fn tokens_per_frame(&self) -> usize {
+        self.blueprint.tokens_per_frame
+    }
+
+    /// How many tensors of the checkpoint the model is made of, each found with the shape that the configuration
+    /// says; adapters left out.
+    pub fn num_tensors(&self) -> usize {
+        self.blueprint.sizes.names().len()
+    }
+
+    /// Tensors in the files of `checkpoint` that the model has no use for.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn unused(&self, checkpoint: &Checkpoint) -> Result<Vec<String>> {
+        let used = self.blueprint.sizes.names();
+        let store = WeightStore::open_folder(checkpoint.base_folder())?;
+        let unused = store.names().filter(|name| !used.contains(*name));
+        Ok(unused.map(str::to_owned).collect())
     }
 
     /// What is needed where large matrices are held in `precision`.

@@ -34,6 +34,12 @@ export async function summary() {
 }
 
 const facts = (rows) => h("dl", { class: "facts" }, ...rows.filter(Boolean).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+// Who answers: the generator, or nobody.
+function answers(generator) {
+  if (!generator.only_quotes) return model(generator);
+  const name = /\((.+)\)/.exec(generator.chosen)?.[1];
+  return name ? `quotes of the pages: ${name} is not here, and “colibri models pull ${name}” fetches it` : "quotes of the pages, as chosen";
+}
 const model = (one) => (one.loaded ? `${one.loaded}${one.precision ? `, ${one.precision}` : ""}${one.bytes ? `, ${bytes(one.bytes)}` : ""}` : `${one.chosen}, not loaded`);
 
 export async function system() {
@@ -41,9 +47,9 @@ export async function system() {
   const memory = health.memory;
   const meter = h("meter", { min: 0, max: Math.max(memory.peak_bytes, 1), value: memory.resident_bytes, "aria-label": "Memory now, of the greatest so far" });
   find("pane-system").replaceChildren(
-    h("h3", {}, "Models"),
-    facts([["Finds pages", model(health.retriever)], ["Answers", health.generator.chosen === "none" ? "none: answers quote the pages" : model(health.generator)]]),
-    h("h3", {}, "Memory"),
+    h("h2", {}, "Models"),
+    facts([["Finds pages", model(health.retriever)], ["Answers", answers(health.generator)]]),
+    h("h2", {}, "Memory"),
     facts([["Now", bytes(memory.resident_bytes)], ["Greatest", bytes(memory.peak_bytes)]]), meter,
     facts([
       memory.weights_bytes > 0 && ["Weights", `${bytes(memory.weights_bytes)}: ${bytes(memory.vision_weights_bytes)} vision, ${bytes(memory.text_weights_bytes)} text`],
@@ -52,14 +58,14 @@ export async function system() {
       ["Files and index", bytes(memory.files_bytes)],
       ["The rest", bytes(memory.other_bytes)],
     ]),
-    h("h3", {}, "Index"),
+    h("h2", {}, "Index"),
     facts([
       ["Folder", health.index.path],
       ["Holds", `${plural(health.index.documents, "document")}, ${plural(health.index.pages, "page")}, ${bytes(health.index.bytes)}`],
       ["Found by look", plural(health.index.pages_with_rows, "page")],
       health.index.retriever && ["Made with", health.index.retriever],
     ]),
-    h("h3", {}, "Machine"),
+    h("h2", {}, "Machine"),
     facts([["Threads", String(health.machine.threads)], ["Instructions", health.machine.instruction_sets.join(", ")], ["Version", health.version],
       ["Waiting", `${plural(health.waiting_questions, "question")}, ${plural(health.open_jobs, "job")}`]]));
 }

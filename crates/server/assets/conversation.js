@@ -55,7 +55,9 @@ function show() {
 function welcome() {
   return h("div", { class: "welcome" }, h("img", { src: "/assets/icon.svg", alt: "", width: 56, height: 56 }),
     h("h2", {}, "Ask your own documents"),
-    h("p", {}, "Pages are found by what they look like and by the words on them. Every answer shows the pages it rests on, and nothing leaves this machine."));
+    h("p", {}, "Pages are found by what they look like and by the words on them, and every answer shows the pages it rests on."),
+    h("div", { class: "begin" }, h("button", { type: "button", class: "primary", onclick: () => find("files").click() }, "Choose files"),
+      h("p", {}, "or drop them anywhere: PDFs, scans, slides, pictures")));
 }
 
 function showHistory() {
@@ -88,13 +90,45 @@ function chip(turn, page) {
   return h("button", { type: "button", class: "chip", onclick: () => openPage(withRegions(turn, page)), title: page.document }, place(page));
 }
 
+// What a page was found by: of both rankings the score of each, since their fusion is a number that says nothing alone.
+function scores(page) {
+  const known = [["look", page.visual], ["text", page.text_score]].filter(([, score]) => typeof score === "number");
+  const shown = (score) => (Math.abs(score) < 0.095 ? score.toFixed(3) : score.toFixed(1));
+  if (!known.length) return `score ${shown(page.score)}`;
+  return known.map(([by, score]) => `${by} ${shown(score)}`).join(" · ");
+}
+
 function hit(turn, page) {
   const image = h("img", { alt: "", loading: "lazy" });
   setPicture(image, `/api/pages/${page.page_id}/thumbnail.webp`);
-  return h("button", { type: "button", class: "hit", "data-page": page.page_id, "aria-label": `${place(page)}, rank ${page.rank}, score ${page.score.toFixed(3)}`,
-    onclick: () => openPage(withRegions(turn, page)) },
+  const said = turn.kind === "search" && page.text?.trim();
+  return h("button", { type: "button", class: "hit", "data-page": page.page_id, "aria-label": `${place(page)}, rank ${page.rank}, ${scores(page)}`,
+    title: page.document, onclick: () => openPage(withRegions(turn, page)) },
     h("span", { class: "frame" }, image, h("span", { class: "rank" }, String(page.rank))),
-    h("span", { class: "name" }, place(page)), h("span", { class: "score" }, `score ${page.score.toFixed(3)}`));
+    h("span", { class: "name" }, place(page)), h("span", { class: "score" }, scores(page)),
+    said && h("span", { class: "said" }, page.text));
+}
+
+// A notice says in short what there is to know; the reason and what to do are one click away.
+function noteElement(note) {
+  const parts = /^([^(]+?)\s*\(([\s\S]*)$/.exec(note);
+  const short = parts ? parts[1] : note, rest = parts ? parts[2].replace(/\)(?=\.|$)/, "") : "";
+  const words = short.charAt(0).toUpperCase() + short.slice(1);
+  if (!rest) return h("p", { class: "note" }, words);
+  return h("details", { class: "note" }, h("summary", {}, `${words}.`), ...markdown(rest));
+}
+
+function copyButton(turn) {
+  const button = h("button", { type: "button", class: "copy", onclick: async () => {
+    try {
+      await navigator.clipboard.writeText(turn.answer);
+      button.textContent = "Copied";
+      announce("The answer is copied");
+    } catch {
+      announce("The browser does not let the answer be copied");
+    }
+  } }, "Copy");
+  return button;
 }
 
 // Everything of a turn, made anew from what is known of it.
@@ -106,7 +140,7 @@ function turnElement(turn) {
 
 function fill(box, turn) {
   const parts = [];
-  for (const note of turn.notes ?? []) parts.push(h("p", { class: "note" }, note));
+  for (const note of turn.notes ?? []) parts.push(noteElement(note));
   if (turn.kind === "search") {
     parts.push(turn.evidence?.length
       ? h("div", { class: "hits" }, ...turn.evidence.map((page) => hit(turn, page)))
@@ -125,7 +159,7 @@ function fill(box, turn) {
   if (turn.state === "stopped") parts.push(h("p", { class: "status" }, "Stopped."));
   if (turn.citations?.length) parts.push(h("div", { class: "chips" }, h("span", { class: "chips-label" }, "Rests on"), ...turn.citations.map((page) => chip(turn, page))));
   if (turn.kind !== "search" && turn.evidence?.length) parts.push(h("div", { class: "evidence", role: "group", "aria-label": "Pages that were found" }, ...turn.evidence.map((page) => hit(turn, page))));
-  if (turn.foot) parts.push(h("p", { class: "foot" }, ...turn.foot.map((text) => h("span", {}, text))));
+  if (turn.foot) parts.push(h("div", { class: "foot" }, ...turn.foot.map((text) => h("span", {}, text)), turn.answer && navigator.clipboard && copyButton(turn)));
   box.replaceChildren(...parts);
 }
 

@@ -138,8 +138,15 @@ function intoWords(tokens) {
   return groups.filter((group) => /[\p{L}\p{N}]/u.test(group.text));
 }
 
-// The mean of the tokens counts, since a page that is hot for one word only is found by all of them together;
-// what is cooler than half way is left as it is, and smaller boxes are drawn over larger ones.
+// How hot each box is for several tokens together: the hottest of them counts, and of each only what stands out on this
+// page. A token that is warm everywhere, as small words are on blank paper, says nothing about a place.
+function together(tokens) {
+  const means = tokens.map(({ heat }) => heat.reduce((sum, one) => sum + one, 0) / heat.length);
+  const above = (token, number, at) => 255 * (Math.max(0, token.heat[at] - means[number]) / Math.max(1, 255 - means[number])) ** 2;
+  return tokens[0].heat.map((_, at) => Math.max(...tokens.map((token, number) => above(token, number, at))));
+}
+
+// What is cooler than half way is left as it is, and smaller boxes are drawn over larger ones.
 function draw(canvas, boxes, tokens) {
   const scale = Math.min(2, window.devicePixelRatio || 1);
   canvas.width = Math.round(canvas.clientWidth * scale);
@@ -149,9 +156,9 @@ function draw(canvas, boxes, tokens) {
   if (!tokens.length) return;
   const area = ([left, top, right, bottom]) => (right - left) * (bottom - top);
   const order = boxes.map((box, at) => at).sort((a, b) => area(boxes[b]) - area(boxes[a]));
+  const heats = tokens.length === 1 ? tokens[0].heat : together(tokens);
   for (const at of order) {
-    const mean = tokens.reduce((sum, token) => sum + token.heat[at], 0) / tokens.length;
-    const [red, green, blue, alpha] = colour(mean);
+    const [red, green, blue, alpha] = colour(heats[at]);
     if (alpha < 12) continue;
     const [left, top, right, bottom] = boxes[at];
     context.fillStyle = `rgb(${red} ${green} ${blue} / ${(alpha / 255 * 0.72).toFixed(3)})`;

@@ -4,8 +4,9 @@
 //! cargo run --example load -- http://127.0.0.1:8017 64 60 10000 examples/documents
 //! ```
 //!
-//! Address, clients, seconds, requests to abort, a folder of documents to send again and again (each with a
-//! byte added, so that it is new). Prints figures as one JSON object.
+//! Address, clients, seconds, requests to abort, a folder of documents to send again and again (each with a line
+//! added, so that it is new). Prints what it sees as one JSON object a line; the server's own memory, files, tasks and
+//! connections are read from its `/metrics`.
 
 #![expect(
     clippy::unwrap_used,
@@ -25,12 +26,19 @@ use std::{
 use reqwest::Client;
 use serde_json::{Value, json};
 
+/// Each client asks them in turn, with a number in it: no two searches are the same.
 const QUESTIONS: [&str; 4] = [
     "total of the invoice",
     "who presented the winter timetable",
     "income by quarter",
     "date of the letter",
 ];
+/// Between two looks at the server while it is searched.
+const LOOK: Duration = Duration::from_secs(5);
+/// Requests on their way at once while they are broken off.
+const LEAVING: usize = 32;
+/// Looks at the server while requests are broken off.
+const LEAVING_LOOKS: u64 = 4;
 
 #[tokio::main]
 async fn main() {
@@ -39,69 +47,117 @@ async fn main() {
         panic!("ADDRESS CLIENTS SECONDS ABORTED FOLDER");
     };
     let _already_there = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::builder()
-        .tls_certs_only([])
-        .no_proxy()
-        .build()
-        .unwrap();
-    let before = resident(&client, url).await;
     let number = |text: &String| text.parse::<u64>().unwrap();
-    let searched = search(
-        &client,
-        url,
-        number(clients),
-        number(seconds),
-        folder.into(),
-    )
-    .await;
-    let between = resident(&client, url).await;
-    let left = leave(&client, url, number(aborted)).await;
-    let after = resident(&client, url).await;
-    let connections = metric(&client, url, "colibri_connections").await;
-    println!(
-        "{}",
-        json!({
-            "search": searched, "aborted": left, "connections_left": connections,
-            "resident_mb": {"before": before / 1e6, "after_search": between / 1e6, "after_aborted": after / 1e6},
-        })
-    );
-}
-
-async fn metric(client: &Client, url: &str, name: &str) -> f64 {
-    let text = client.get(format!("{url}/metrics")).send().await.unwrap();
-    let text = text.text().await.unwrap();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("{name} ")));
-    line.unwrap().parse().unwrap()
-}
-
-async fn resident(client: &Client, url: &str) -> f64 {
-    metric(client, url, "colibri_resident_bytes").await
-}
-
-/// Every client searches again as soon as it has its answer, while documents are sent.
-async fn search(client: &Client, url: &str, clients: u64, seconds: u64, folder: PathBuf) -> Value {
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let site = Site::new(url);
+    let length = Duration::from_secs(number(seconds));
+    site.look("at the beginning").await;
     let over = Arc::new(AtomicBool::new(false));
-    let indexing = tokio::spawn(index(client.clone(), url.to_owned(), folder, over.clone()));
+    let indexing = tokio::spawn(index(Site::new(url), folder.into(), over.clone()));
+    search(&site, "while indexing", number(clients), length).await;
+    over.store(true, Relaxed);
+    let documents = indexing.await.unwrap();
+    println!("{}", json!({"documents_sent": documents}));
+    site.at_rest().await;
+    site.look("after indexing").await;
+    search(&site, "alone", number(clients), length / 4).await;
+    site.at_rest().await;
+    site.look("after searches alone").await;
+    let quarter = number(aborted) / LEAVING_LOOKS;
+    for number in 1..=LEAVING_LOOKS {
+        leave(&site, quarter).await;
+        site.at_rest().await;
+        site.look(&format!("after {} broken off", number * quarter))
+            .await;
+    }
+}
+
+/// The server under load.
+#[derive(Clone)]
+struct Site {
+    client: Client,
+    url: String,
+}
+
+impl Site {
+    /// With connections of its own, which end when it is dropped.
+    fn new(url: &str) -> Self {
+        let client = Client::builder().tls_certs_only([]).no_proxy();
+        Self {
+            client: client.build().unwrap(),
+            url: url.to_owned(),
+        }
+    }
+
+    async fn metrics(&self, names: &[&str]) -> Vec<f64> {
+        let response = self.client.get(format!("{}/metrics", self.url));
+        let text = response.send().await.unwrap().text().await.unwrap();
+        let value = |name: &&str| {
+            let begins = format!("colibri_{name} ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&begins));
+            line.map_or(f64::NAN, |value| value.parse().unwrap())
+        };
+        names.iter().map(value).collect()
+    }
+
+    /// Prints how the server is.
+    async fn look(&self, when: &str) {
+        let names = [
+            "open_files",
+            "tasks",
+            "connections",
+            "pages",
+            "asks_running",
+        ];
+        let values = self.metrics(&names).await;
+        let resident = self.metrics(&["resident_bytes"]).await[0] / 1e6;
+        let mut told = json!({"when": when, "resident_mb": resident});
+        for (name, value) in names.iter().zip(values) {
+            told[name] = json!(value);
+        }
+        println!("{told}");
+    }
+
+    /// Waits until no question is left and every connection but our own has gone.
+    async fn at_rest(&self) {
+        loop {
+            let names = ["asks_running", "asks_waiting", "connections"];
+            if self.metrics(&names).await.iter().sum::<f64>() <= 1.0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Every client searches again as soon as it has its answer.
+async fn search(site: &Site, what: &str, clients: u64, length: Duration) {
+    let searching = Site::new(&site.url);
+    let end = Instant::now() + length;
     let errors = Arc::new(AtomicU64::new(0));
     let mut tasks = Vec::new();
+    let looking = tokio::spawn({
+        let site = site.clone();
+        async move {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                site.look("searching").await;
+            }
+        }
+    });
     for at in 0..clients {
-        let (client, url, errors) = (client.clone(), url.to_owned(), errors.clone());
+        let (site, errors) = (searching.clone(), errors.clone());
         tasks.push(tokio::spawn(async move {
             let mut times = Vec::new();
             let mut turn = at as usize;
             while Instant::now() < end {
                 turn += 1;
-                let body = json!({"query": QUESTIONS[turn % QUESTIONS.len()], "k": 5});
+                let question = format!("{} {at}/{turn}", QUESTIONS[turn % QUESTIONS.len()]);
+                let request = site
+                    .client
+                    .post(format!("{}/api/search", site.url))
+                    .json(&json!({"query": question, "k": 5}));
                 let began = Instant::now();
-                let answer = client
-                    .post(format!("{url}/api/search"))
-                    .json(&body)
-                    .send()
-                    .await;
-                let whole = match answer {
+                let whole = match request.send().await {
                     Ok(answer) if answer.status() == 200 => answer.bytes().await.is_ok(),
                     _ => false,
                 };
@@ -118,63 +174,63 @@ async fn search(client: &Client, url: &str, clients: u64, seconds: u64, folder: 
     for task in tasks {
         times.extend(task.await.unwrap());
     }
-    over.store(true, Relaxed);
-    let documents = indexing.await.unwrap();
+    looking.abort();
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    json!({
-        "clients": clients, "seconds": seconds, "searches": times.len(), "errors": errors.load(Relaxed),
-        "per_second": times.len() as f64 / seconds as f64, "documents_sent": documents,
-        "pages_indexed": metric(client, url, "colibri_pages_indexed_total").await,
-        "ms": {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1.0)},
-    })
+    println!(
+        "{}",
+        json!({
+            "searched": what, "clients": clients, "seconds": length.as_secs_f64(),
+            "searches": times.len(), "errors": errors.load(Relaxed),
+            "per_second": times.len() as f64 / length.as_secs_f64(),
+            "ms": {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1.0)},
+        })
+    );
 }
 
-async fn index(client: Client, url: String, folder: PathBuf, over: Arc<AtomicBool>) -> u64 {
+/// Sends documents one after another and waits for each; how many.
+async fn index(site: Site, folder: PathBuf, over: Arc<AtomicBool>) -> u64 {
     let files: Vec<PathBuf> = fs_err::read_dir(folder)
         .unwrap()
         .flatten()
         .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|kind| kind == "pdf" || kind == "png")
+        })
         .collect();
     let mut sent = 0;
     while !over.load(Relaxed) {
         let file = &files[sent as usize % files.len()];
         let mut bytes = fs_err::read(file).unwrap();
         bytes.extend(format!("\n%{sent}\n").into_bytes());
-        let path = format!("{url}/api/documents?name=load-{sent}.pdf");
-        let answer = client.post(path).body(bytes).send().await.unwrap();
+        let path = format!("{}/api/documents?name=load-{sent}.pdf", site.url);
+        let answer = site.client.post(path).body(bytes).send().await.unwrap();
+        assert_eq!(answer.status(), 202, "a document is refused");
         sent += 1;
-        if answer.status() != 202 {
-            continue;
-        }
         let job: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-        let events = client
-            .get(format!("{url}/api/jobs/{}/events", job["id"]))
-            .send()
-            .await;
+        let path = format!("{}/api/jobs/{}/events", site.url, job["id"]);
+        let events = site.client.get(path).send().await;
         drop(events.unwrap().bytes().await);
     }
     sent
 }
 
 /// Clients that leave when the first byte of an answer is there, or before.
-async fn leave(client: &Client, url: &str, number: u64) -> Value {
-    let began = Instant::now();
-    let gate = Arc::new(tokio::sync::Semaphore::new(32));
+async fn leave(site: &Site, number: u64) {
+    let leaving = Site::new(&site.url);
+    let gate = Arc::new(tokio::sync::Semaphore::new(LEAVING));
     let mut tasks = Vec::new();
     for at in 0..number {
         let permit = gate.clone().acquire_owned().await.unwrap();
-        let (client, url) = (client.clone(), url.to_owned());
+        let site = leaving.clone();
         tasks.push(tokio::spawn(async move {
             let _permit = permit;
-            let body =
-                json!({"question": QUESTIONS[at as usize % QUESTIONS.len()], "query": "total"});
-            let path = if at % 2 == 0 {
-                "/api/ask"
-            } else {
-                "/api/search"
-            };
-            let asked = client.post(format!("{url}{path}")).json(&body).send();
+            let question = QUESTIONS[at as usize % QUESTIONS.len()];
+            let body = json!({"question": question, "query": question});
+            let path = if at % 2 == 0 { "ask" } else { "search" };
+            let request = site.client.post(format!("{}/api/{path}", site.url));
+            let asked = request.json(&body).send();
             // Half of them do not even wait for the headers.
             if at % 4 < 2 {
                 let _ = tokio::time::timeout(Duration::from_millis(1), asked).await;
@@ -186,5 +242,4 @@ async fn leave(client: &Client, url: &str, number: u64) -> Value {
     for task in tasks {
         task.await.unwrap();
     }
-    json!({"requests": number, "seconds": began.elapsed().as_secs_f64()})
 }

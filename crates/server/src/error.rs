@@ -86,8 +86,12 @@ pub enum Error {
     Answer {
         /// In words.
         error: String,
+        /// The name of what went wrong.
+        code: String,
         /// What to do next.
         hint: Option<String>,
+        /// The status that it has where it is the whole answer.
+        status: u16,
     },
     /// The server is about to end.
     #[error("the server is ending")]
@@ -219,8 +223,10 @@ impl Error {
             Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Busy { .. } | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Engine(error) if error.is_input() => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Answer { status, .. } => {
+                StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
             Self::Engine(_)
-            | Self::Answer { .. }
             | Self::Thread { .. }
             | Self::Io { .. }
             | Self::Listen { .. }
@@ -231,9 +237,36 @@ impl Error {
     /// As it is sent: the shape that OpenAI's clients know.
     pub(crate) fn body(&self) -> serde_json::Value {
         let message = engine::chain(self);
+        let code = if let Self::Answer { code, .. } = self {
+            code
+        } else {
+            self.code()
+        };
         json!({"error": {
-            "message": message, "type": self.code(), "code": self.code(), "hint": self.hint(),
+            "message": message, "type": code, "code": code, "hint": self.hint(),
         }})
+    }
+
+    /// The event that ends an answer which failed with this.
+    pub(crate) fn event(&self) -> serde_json::Value {
+        json!({
+            "event": "failed", "error": engine::chain(self), "code": self.code(),
+            "hint": self.hint(), "status": self.status().as_u16(),
+        })
+    }
+
+    /// The error that such an event tells of.
+    pub(crate) fn of_event(event: &serde_json::Value) -> Self {
+        let text = |key: &str| event[key].as_str().map(str::to_owned);
+        match text("code").as_deref() {
+            Some("cancelled") => engine::Error::Cancelled.into(),
+            code => Self::Answer {
+                error: text("error").unwrap_or_default(),
+                code: code.unwrap_or("answer").to_owned(),
+                hint: text("hint"),
+                status: event["status"].as_u64().unwrap_or(500) as u16,
+            },
+        }
     }
 }
 

@@ -122,6 +122,17 @@ impl EventLog {
         }
     }
 
+    /// Waits until there will be no more events.
+    pub(crate) async fn closed(&self) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            if self.kept().closed || changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits for what comes after the event numbered `after`.
     pub(crate) async fn next(&self, after: u64) -> Next {
         let mut changed = self.changed.subscribe();
@@ -226,5 +237,13 @@ mod tests {
         tokio::task::yield_now().await;
         log.push("token", &"x");
         assert_eq!(entry(waiting.await.unwrap()).0, 1);
+        let closed = tokio::spawn({
+            let log = log.clone();
+            async move { log.closed().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!closed.is_finished());
+        log.close();
+        closed.await.unwrap();
     }
 }

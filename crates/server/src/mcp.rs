@@ -195,10 +195,7 @@ impl Tools {
                     match entry.name {
                         "done" => return Ok(answered(&data)),
                         "failed" => {
-                            return Err(Error::Answer {
-                                error: data["error"].as_str().unwrap_or_default().to_owned(),
-                                hint: data["hint"].as_str().map(str::to_owned),
-                            });
+                            return Err(Error::of_event(&data));
                         }
                         _ => {}
                     }

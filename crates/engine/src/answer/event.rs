@@ -62,6 +62,12 @@ pub struct EvidencePage {
     pub page: u32,
     /// The score of the search.
     pub score: f32,
+    /// MaxSim, if the page is among those found by their rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visual: Option<f32>,
+    /// BM25, if the page is among those found by their text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_score: Option<f32>,
     /// Where on the page.
     pub regions: Vec<Region>,
     /// The part of its text that fits the question best.
@@ -75,6 +81,8 @@ impl From<&PageHit> for EvidencePage {
             document: found.hit.document.clone(),
             page: found.hit.page,
             score: found.hit.score,
+            visual: found.hit.visual,
+            text_score: found.hit.text_score,
             regions: found.regions.clone(),
             text: found.hit.text.clone(),
         }

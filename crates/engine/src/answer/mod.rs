@@ -1,5 +1,6 @@
 //! Answering: find pages, read them, reply with citations.
 
+mod charts;
 mod cite;
 mod event;
 mod prompt;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::words::{content_words, words};
 
 /// Passages quoted at most.
-const MOST_PASSAGES: usize = 3;
+pub(super) const MOST_PASSAGES: usize = 3;
 /// A passage that scores less than this share of the best is left out.
 const LEAST_SHARE: f64 = 0.2;
 /// What a word counts that an earlier passage already holds.

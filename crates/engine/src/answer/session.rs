@@ -17,7 +17,7 @@ use colibri_models::{
 use image::RgbImage;
 
 use super::{
-    AnswerOptions,
+    AnswerOptions, charts,
     cite::cited,
     event::{AnswerEvent, Citation, Done, EvidencePage, Timings},
     prompt::{self, NOT_THERE},
@@ -130,8 +130,8 @@ impl<'a> Answering<'a> {
             self.models.generator(on_model)?
         };
         let moments = self.moments(&found)?;
-        let mut done = match generator {
-            Some(generator) => self.generate(
+        let mut done = if let Some(generator) = generator {
+            self.generate(
                 question,
                 &found,
                 &moments,
@@ -140,8 +140,10 @@ impl<'a> Answering<'a> {
                 stop,
                 &mut timings,
                 on_event,
-            )?,
-            None => quotes(question, &found, &moments, &texts, on_event),
+            )?
+        } else {
+            let chart = self.chart(question, &found)?;
+            quotes(question, &found, &moments, &texts, chart, on_event)
         };
         for citation in &done.citations {
             on_event(AnswerEvent::Citation(citation.clone()));
@@ -183,6 +185,17 @@ impl<'a> Answering<'a> {
 
     fn text(&self, page: PageId) -> Result<String> {
         Ok(self.index.page(page)?.text)
+    }
+
+    /// What a chart says on the first of the pages found that has one about the question, and which page that is.
+    fn chart(&self, question: &str, found: &SearchResult) -> Result<Option<(usize, String)>> {
+        for (page, hit) in found.hits.iter().enumerate() {
+            let words = self.index.page_words(hit.hit.page_id)?;
+            if let Some(text) = charts::read(question, &words) {
+                return Ok(Some((page, text)));
+            }
+        }
+        Ok(None)
     }
 
     #[expect(
@@ -433,12 +446,13 @@ fn citation(found: &SearchResult, moments: &[Option<u64>], page: usize) -> Citat
     }
 }
 
-/// The answer of quotes: each line with the page it stands on.
+/// The answer of quotes: what a chart says, and lines, each with the page it stands on.
 fn quotes(
     question: &str,
     found: &SearchResult,
     moments: &[Option<u64>],
     texts: &[String],
+    chart: Option<(usize, String)>,
     on_event: &mut dyn FnMut(AnswerEvent),
 ) -> Done {
     let lines = quote::best_passages(question, texts);
@@ -468,12 +482,14 @@ fn quotes(
         );
         say(text, Some(page));
     }
-    for line in &lines {
-        let page = citation(found, moments, line.page);
-        let text = format!("“{}” [{} {}]\n", line.text, name(&page), page.place());
+    let lines = lines.into_iter().map(|line| (line.page, line.text));
+    let quoted: Vec<(usize, String)> = chart.into_iter().chain(lines).collect();
+    for (page, line) in quoted.iter().take(quote::MOST_PASSAGES) {
+        let page = citation(found, moments, *page);
+        let text = format!("“{line}” [{} {}]\n", name(&page), page.place());
         say(text, Some(page));
     }
-    if lines.is_empty() && !looked {
+    if quoted.is_empty() && !looked {
         say(NOT_THERE.to_owned(), None);
     }
     Done {

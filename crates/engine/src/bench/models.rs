@@ -106,10 +106,7 @@ pub fn generator(
         best.first = best.first.min(first.total);
         best.prefill = best.prefill.min(first.total - first.looked);
         if what == Text::Decode {
-            let long = answer(generator, DECODED + 1)?;
-            let after_prefill = long.total - long.looked - (first.total - first.looked);
-            let steps = (long.completion.ids.len().max(2) - 1) as f64;
-            best.decode = best.decode.min(after_prefill / steps);
+            best.decode = best.decode.min(answer(generator, DECODED + 1)?.a_token());
         }
     }
     let operations = |model: &Model| model.text(best.prompt);
@@ -160,15 +157,27 @@ struct Timed {
     prompt: usize,
 }
 
+/// An answer, and the seconds from its beginning until something was done.
 struct Answer {
     completion: Completion,
     tiles: usize,
     looked: f64,
+    written: Vec<f64>,
     total: f64,
 }
 
-/// Answers from one page. Made-up weights write ids that may be no text, so the first token is timed by writing
-/// only one.
+impl Answer {
+    /// Seconds a token, from the first to the last; infinite where there was only one.
+    fn a_token(&self) -> f64 {
+        let written = &self.written[..self.written.len().min(self.completion.ids.len())];
+        match written {
+            [first, .., last] => (last - first) / (written.len() - 1) as f64,
+            _ => f64::INFINITY,
+        }
+    }
+}
+
+/// Answers from one page.
 fn answer(generator: &LoadedGenerator, max_new_tokens: usize) -> Result<Answer> {
     let options = GenerateOptions {
         max_new_tokens,
@@ -184,11 +193,14 @@ fn answer(generator: &LoadedGenerator, max_new_tokens: usize) -> Result<Answer> 
     generator.model.forget();
     let started = Instant::now();
     let (mut looked, mut tiles) = (0.0, 0);
+    let mut written = Vec::with_capacity(max_new_tokens);
     let mut on_step = |step: Step<'_>| {
         match step {
             Step::Tile { total, .. } => tiles = total,
             Step::Prefill { .. } => looked = started.elapsed().as_secs_f64(),
-            Step::Text(_) | Step::Status(_) | Step::Note(_) | Step::Waiting => {}
+            // Made-up weights write ids that may be no text.
+            Step::Text(_) | Step::Waiting => written.push(started.elapsed().as_secs_f64()),
+            Step::Status(_) | Step::Note(_) => {}
         }
         ControlFlow::Continue(())
     };
@@ -197,6 +209,7 @@ fn answer(generator: &LoadedGenerator, max_new_tokens: usize) -> Result<Answer> 
         completion,
         tiles,
         looked,
+        written,
         total: started.elapsed().as_secs_f64(),
     })
 }

@@ -306,6 +306,13 @@ impl Models {
         (Slot::loaded(&self.retriever), Slot::loaded(&self.generator))
     }
 
+    /// Whether it is known that answers are quotes: no generator was chosen, or none could be had.
+    pub fn only_quotes(&self) -> bool {
+        let slot = self.generator.try_lock();
+        self.config.generator == Choice::None
+            || slot.is_ok_and(|slot| matches!(*slot, Slot::Absent))
+    }
+
     /// Gives the memory of the loaded models back.
     pub fn unload(&self) {
         *self

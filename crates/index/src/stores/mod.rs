@@ -17,7 +17,10 @@ use std::sync::Arc;
 pub use local::LocalStore;
 pub(crate) use local::SEGMENT_BYTES;
 
-use crate::error::Result;
+use colibri_kernels::{maxsim::maxsim_f16_argmax, rows::Rows};
+use half::f16;
+
+use crate::error::{Error, Result};
 use crate::mmap::PageRows;
 use crate::multivector::MultiVector;
 use crate::record::PageId;
@@ -109,11 +112,31 @@ impl QueryRows {
         check_query(&values, dim)?;
         Ok(Self { dim, values })
     }
+
+    /// For each of these rows the row of a page that is most like it (the first of equals) and their dot product.
+    /// The products are the terms of MaxSim, the rows what it rests on. Empty where the page has no rows.
+    ///
+    /// # Errors
+    /// If the rows of the page (`(row, dim)`) are ragged or of another dimension.
+    pub fn best_of(&self, dim: usize, page: &[f16]) -> Result<Vec<(u32, f32)>> {
+        if dim != self.dim {
+            return Err(Error::DimMismatch {
+                expected: dim,
+                found: self.dim,
+            });
+        }
+        check_query(&self.values, dim)?;
+        if !page.len().is_multiple_of(dim) {
+            let len = page.len();
+            return Err(Error::RaggedRows { len, dim });
+        }
+        let query = Rows::new(&self.values, self.values.len() / dim, dim);
+        Ok(maxsim_f16_argmax(query, page))
+    }
 }
 
 /// Refuses query rows that are ragged or not finite: a NaN would make every comparison false.
 pub(crate) fn check_query(values: &[f32], dim: usize) -> Result<()> {
-    use crate::error::Error;
     if dim == 0 || values.is_empty() || !values.len().is_multiple_of(dim) {
         return Err(Error::RaggedRows {
             len: values.len(),
@@ -215,4 +238,23 @@ pub trait VectorStore: fmt::Debug + Send + Sync {
 
     /// Reads everything that was published and reports what is wrong with it.
     fn check(&self, extents: &[Extent], expected: &[Expected], report: &mut dyn FnMut(StoreFault));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_row_of_a_page_is_found_for_each_row_of_a_query() {
+        let query = QueryRows::new(2, vec![1.0, 0.0, 0.0, 1.0]).unwrap();
+        let page = MultiVector::from_f32(2, &[0.5, 0.75, 1.0, 0.0, 1.0, 0.5]).unwrap();
+        let best = query.best_of(2, page.as_slice()).unwrap();
+        assert_eq!(best, [(1, 1.0), (0, 0.75)]);
+        assert_eq!(query.best_of(2, &[]).unwrap(), []);
+        let wide = MultiVector::from_f32(3, &[1.0; 3]).unwrap();
+        let refused = query.best_of(3, wide.as_slice()).unwrap_err();
+        assert!(matches!(refused, Error::DimMismatch { .. }), "{refused}");
+        let refused = query.best_of(2, wide.as_slice()).unwrap_err();
+        assert!(matches!(refused, Error::RaggedRows { .. }), "{refused}");
+    }
 }

@@ -39,7 +39,7 @@ pub enum Step<'a> {
     Status(&'a str),
     /// Something that a person should know, such as a wait for a busy service.
     Note(&'a str),
-    /// Nothing new: only the question whether to go on.
+    /// Nothing new (a token that completes no character, a service that is silent): only the question whether to go on.
     Waiting,
     /// More text: always whole characters.
     Text(&'a str),

@@ -281,12 +281,12 @@ impl Idefics3Generator {
             let id = sampler.choose(&mut logits);
             ids.push(id);
             // An id that ends the turn is text as well, unless it is a special token (as upstream decodes it).
-            if let Some(piece) = pieces.push(id)? {
-                answer.push_str(&piece);
-                if on_step(Step::Text(&piece)).is_break() {
-                    stop = StopReason::Cancelled;
-                    break;
-                }
+            // A token that completes no character asks all the same whether to go on.
+            let piece = pieces.push(id)?;
+            answer.push_str(piece.as_deref().unwrap_or_default());
+            if on_step(piece.as_deref().map_or(Step::Waiting, Step::Text)).is_break() {
+                stop = StopReason::Cancelled;
+                break;
             }
             if self.end_ids.contains(&id) {
                 stop = StopReason::EndOfTurn;

@@ -203,6 +203,7 @@ impl Weights {
         let name = self.full(name);
         if let Some(sizes) = &self.sizes {
             self.store.expect(&name, shape)?;
+            sizes.uses(&name);
             let count = shape.iter().product();
             sizes.add(size(Use::Values, 1, count));
             return Ok(vec![0.0; count]);
@@ -242,6 +243,7 @@ impl Weights {
         if let Some(sizes) = &self.sizes {
             let weight = format!("{module}.weight");
             self.store.expect(&weight, shape)?;
+            sizes.uses(&weight);
             sizes.add(Size {
                 held: self.held(&weight, outputs, inputs)?,
                 ..size(Use::Matrix, outputs, inputs)
@@ -253,7 +255,9 @@ impl Weights {
                 sizes.add(size(Use::Factor, outputs, rank));
             }
             if bias {
-                self.store.expect(&format!("{module}.bias"), &[outputs])?;
+                let bias = format!("{module}.bias");
+                self.store.expect(&bias, &[outputs])?;
+                sizes.uses(&bias);
                 sizes.add(size(Use::Values, 1, outputs));
             }
             return Linear::new(nothing(outputs, inputs)?, None, None, &self.placement);
@@ -367,6 +371,7 @@ impl Weights {
         let weight = format!("{}.weight", self.full(name));
         self.store.expect(&weight, &[vocabulary, hidden])?;
         if let Some(sizes) = &self.sizes {
+            sizes.uses(&weight);
             sizes.add(Size {
                 held: self.held(&weight, vocabulary, hidden)?,
                 ..size(Use::Table, vocabulary, hidden)

@@ -4,7 +4,10 @@
 //! their tensors, which are checked against the headers of the files, but nothing is read or kept. So what is counted is what
 //! will be held, for every architecture, and there is no second list of tensors that could go its own way.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use super::{Precision, adapter_precision, matrix_bytes, table_precision};
 
@@ -54,6 +57,8 @@ impl Size {
 #[derive(Debug, Default)]
 pub struct Sizes {
     tensors: Mutex<Vec<Size>>,
+    /// Full names of those that the base checkpoint holds.
+    names: Mutex<BTreeSet<String>>,
 }
 
 impl Sizes {
@@ -63,6 +68,20 @@ impl Sizes {
 
     pub(crate) fn add(&self, size: Size) {
         self.tensors().push(size);
+    }
+
+    /// Writes down that tensor `name` of the checkpoint is one of the model's.
+    pub(crate) fn uses(&self, name: &str) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(name.to_owned());
+    }
+
+    /// Full names of the tensors of the checkpoint that the model is made of, adapters left out.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Bytes of matrices, tables and adapters where large matrices are held in `precision` and `kernels` calculates.

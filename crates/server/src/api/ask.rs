@@ -150,16 +150,7 @@ async fn whole(ask: &crate::asks::Ask) -> Result<Value> {
                         data["evidence"] = evidence;
                         return Ok(data);
                     }
-                    "failed" => {
-                        let text = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
-                        return Err(match text("code").as_str() {
-                            "cancelled" => colibri_engine::Error::Cancelled.into(),
-                            _ => Error::Answer {
-                                error: text("error"),
-                                hint: data["hint"].as_str().map(str::to_owned),
-                            },
-                        });
-                    }
+                    "failed" => return Err(Error::of_event(&data)),
                     _ => {}
                 }
             }

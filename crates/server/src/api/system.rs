@@ -74,6 +74,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> R
             "chosen": chosen(&config.models.generator, DEFAULT_GENERATOR),
             "loaded": generator.as_ref().map(|loaded| &loaded.located.name),
             "bytes": generator.as_ref().map(|loaded| loaded.model.num_bytes()),
+            "only_quotes": app.models.only_quotes(),
         },
         "memory": Memory {
             resident_bytes: memory::resident_bytes(),
@@ -83,6 +84,7 @@ pub(crate) async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> R
             "threads": threads::count(),
             "instruction_sets": instruction_sets(),
         },
+        "answering": app.asks.is_answering(),
         "waiting_questions": app.asks.num_waiting(),
         "open_jobs": app.jobs.num_open(),
         "limits": {
@@ -99,6 +101,13 @@ pub(crate) async fn activity(State(app): State<Arc<App>>, headers: HeaderMap) ->
     Ok(respond(app.activity.log.clone(), after, ()).into_response())
 }
 
+/// Files and sockets of this process, where the system tells.
+fn open_files() -> Option<u64> {
+    let open = fs_err::read_dir("/proc/self/fd").ok()?;
+    // One of them is the folder that is being read.
+    Some(open.count().saturating_sub(1) as u64)
+}
+
 /// `GET /metrics`
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
     let (documents, pages) = app
@@ -107,9 +116,14 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
             Ok(stats.map_or((0, 0), |stats| (stats.documents, stats.pages)))
         })
         .await?;
-    let text = app.metrics.text(&[
+    let mut gauges = vec![
         ("documents", "Documents in the index.", documents),
         ("pages", "Pages in the index.", pages),
+        (
+            "asks_running",
+            "Questions being answered now.",
+            u64::from(app.asks.is_answering()),
+        ),
         (
             "asks_waiting",
             "Questions waiting.",
@@ -135,7 +149,16 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response> {
             "Lines of the activity log so far.",
             app.activity.log.last(),
         ),
-    ]);
+        (
+            "tasks",
+            "Tasks of the server that are alive.",
+            tokio::runtime::Handle::current()
+                .metrics()
+                .num_alive_tasks() as u64,
+        ),
+    ];
+    gauges.extend(open_files().map(|number| ("open_files", "Files and sockets open now.", number)));
+    let text = app.metrics.text(&gauges);
     let kind = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",

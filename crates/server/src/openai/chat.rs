@@ -17,7 +17,7 @@ use serde::Deserialize;
 use super::{
     CORPUS,
     messages::{Sent, Talk},
-    models::is_generator,
+    models::{is_generator, no_such_model},
     stream::{Form, completion, events},
 };
 use crate::{
@@ -65,10 +65,7 @@ pub(crate) async fn complete(
         return Err(Error::bad("`n` must be 1"));
     }
     if body.model != CORPUS && !is_generator(&app, &body.model) {
-        let short: String = body.model.chars().take(80).collect();
-        return Err(Error::no(format!(
-            "model `{short}`; `/v1/models` lists what there is"
-        )));
+        return Err(no_such_model(&app, &body.model));
     }
     // The greatest temperature of that API is 2; 1 is its default, and greedy is this server's.
     let generate = generate_options(

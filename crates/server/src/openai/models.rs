@@ -21,8 +21,12 @@ fn named(choice: &Choice, default: &str) -> Option<String> {
     }
 }
 
-/// The name of the generator: of the one that is loaded, else of the one that would be.
+/// The name of the generator: of the one that is loaded, else of the one that would be, unless it is known that
+/// there is none.
 pub(super) fn generator(app: &App) -> Option<String> {
+    if app.models.only_quotes() {
+        return None;
+    }
     let (_, loaded) = app.models.loaded();
     let loaded = loaded.map(|loaded| loaded.located.name);
     loaded.or_else(|| named(&app.config().models.generator, DEFAULT_GENERATOR))
@@ -35,12 +39,35 @@ pub(super) fn retriever(app: &App) -> Option<String> {
     loaded.or_else(|| named(&app.config().models.retriever, DEFAULT_RETRIEVER))
 }
 
-/// Whether a caller means the generator: by its whole name, by its hub name, or by the last part of it.
+/// Whether `asked` means a model: by its whole name, or by the last part of it.
+fn is(name: &str, asked: &str) -> bool {
+    name == asked || name.rsplit('/').next() == Some(asked)
+}
+
+/// Whether a caller means the generator, the one that is loaded or the one that was chosen.
 pub(super) fn is_generator(app: &App, asked: &str) -> bool {
     let chosen = named(&app.config().models.generator, DEFAULT_GENERATOR);
     let names = [generator(app), chosen];
-    let is = |name: &String| name == asked || name.rsplit('/').next() == Some(asked);
-    names.iter().flatten().any(is)
+    names.iter().flatten().any(|name| is(name, asked))
+}
+
+/// Why nobody can chat with `asked`, and with whom instead.
+pub(super) fn no_such_model(app: &App, asked: &str) -> Error {
+    let short: String = asked.chars().take(80).collect();
+    let instead = match generator(app) {
+        Some(name) => {
+            format!("`{CORPUS}` answers from the documents and `{name}` talks without them")
+        }
+        None => format!("`{CORPUS}` answers from the documents"),
+    };
+    let finds_pages = retriever(app).is_some_and(|name| is(&name, asked));
+    Error::no(if finds_pages {
+        format!(
+            "conversation with `{short}`: it finds pages (`/v1/embeddings`, `/v1/rerank`); {instead}"
+        )
+    } else {
+        format!("model `{short}`; {instead}, and `/v1/models` lists what there is")
+    })
 }
 
 fn all(app: &App) -> Vec<Value> {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use colibri_engine::index::PageId;
+use colibri_engine::index::{MultiVector, PageId, QueryRows};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -55,27 +55,29 @@ fn ranked(
     top_n: Option<usize>,
 ) -> Result<Value> {
     let retriever = need_retriever(app)?;
-    let (asked, dim) = rows(app, &retriever, &Input::Text(query.to_owned()))?;
-    let num_query_rows = asked.len() / dim.max(1);
+    let (values, dim) = rows(app, &retriever, &Input::Text(query.to_owned()))?;
+    let asked = QueryRows::new(dim, values)?;
+    let num_query_rows = asked.values.len() / dim;
     let mut scores = Vec::new();
     for (at, document) in documents.iter().enumerate() {
-        let there = match document {
-            Document::Input(input) => rows(app, &retriever, input)?.0,
+        let best = match document {
+            Document::Input(input) => {
+                let (values, dim) = rows(app, &retriever, input)?;
+                asked.best_of(dim, MultiVector::from_f32(dim, &values)?.as_slice())?
+            }
             Document::Page { page_id } => {
-                let rows = app.index()?.rows(PageId(*page_id))?;
-                if rows.dim() != dim {
+                let there = app.index()?.rows(PageId(*page_id))?;
+                if there.dim() != dim {
                     return Err(Error::bad(format!(
                         "page {page_id} was indexed by another retriever"
                     )));
                 }
-                rows.as_slice().iter().map(|value| value.to_f32()).collect()
+                asked.best_of(dim, there.as_slice())?
             }
         };
         // Rows have length 1: the mean over the query's is a cosine, and compares between queries.
-        scores.push((
-            at,
-            max_sim(&asked, &there, dim) / num_query_rows.max(1) as f32,
-        ));
+        let sum: f32 = best.iter().map(|(_, product)| product).sum();
+        scores.push((at, sum / num_query_rows as f32));
     }
     scores.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     scores.truncate(top_n.unwrap_or(usize::MAX));
@@ -84,26 +86,4 @@ fn ranked(
         .map(|(at, score)| json!({"index": at, "relevance_score": score}))
         .collect();
     Ok(json!({"model": retriever.located.name, "results": results}))
-}
-
-/// The sum over the rows of `query` of the greatest dot product with a row of `page`.
-fn max_sim(query: &[f32], page: &[f32], dim: usize) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-    let best = |row: &[f32]| {
-        let scores = page.chunks_exact(dim).map(|there| dot(row, there));
-        scores.fold(f32::NEG_INFINITY, f32::max)
-    };
-    query.chunks_exact(dim).map(best).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_greatest_of_each_row_counts() {
-        let query = [1.0, 0.0, 0.0, 1.0];
-        assert_eq!(max_sim(&query, &[1.0, 0.0, 0.0, 1.0], 2), 2.0);
-        assert_eq!(max_sim(&query, &[0.5, 0.75], 2), 1.25);
-    }
 }

@@ -61,13 +61,6 @@ fn annotations(done: &Value, origin: &str) -> Vec<Value> {
     citations.map(annotation).collect()
 }
 
-fn error_of(data: &Value) -> Error {
-    Error::Answer {
-        error: data["error"].as_str().unwrap_or_default().to_owned(),
-        hint: data["hint"].as_str().map(str::to_owned),
-    }
-}
-
 /// The answer as server-sent chunks that end with `[DONE]`.
 pub(super) fn events(
     ask: &Arc<Ask>,
@@ -110,7 +103,7 @@ pub(super) fn events(
                 }
                 chunks
             }
-            "failed" => vec![error_of(&data).body()],
+            "failed" => vec![Error::of_event(&data).body()],
             _ => Vec::new(),
         };
         stream::iter(chunks)
@@ -141,7 +134,7 @@ pub(super) async fn completion(ask: &Ask, form: &Form) -> Result<Value> {
         }
         let data: Value = serde_json::from_str(&entry.data).unwrap_or_default();
         if entry.name == "failed" {
-            return Err(error_of(&data));
+            return Err(Error::of_event(&data));
         }
         return Ok(json!({
             "id": format!("chatcmpl-{}", ask.id), "object": "chat.completion", "created": now(),

@@ -5,18 +5,22 @@ use std::time::Duration;
 use colibri_testkit::random::Role;
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Site, answer, example, parse_events, tiny};
+use crate::{
+    endless::Endless,
+    support::{PATIENCE, Site, answer, at_rest, example, metric, parse_events, tiny},
+};
 
-/// A server whose generator writes noise until it is stopped.
-async fn writing() -> Site {
+/// A server whose answers do not end unless they are stopped.
+async fn writing() -> (Site, Endless) {
+    let endless = Endless::start().await;
     let site = Site::with(|config| {
-        let folder = config.index.parent().unwrap().to_owned();
-        config.models.generator = tiny(&folder, Role::Generator);
+        endless.answer_for(config);
         config.bounds.grace = Duration::ZERO;
+        config.bounds.waiting_asks = 3;
     })
     .await;
     site.add("invoice.pdf", example("invoice.pdf")).await;
-    site
+    (site, endless)
 }
 
 fn long(question: &str) -> Value {
@@ -120,24 +124,46 @@ async fn without_documents_there_is_nothing_to_ask() {
     }
 }
 
+/// Asks, reads the first word, stops, and sees that the work has ended and the next question is taken.
+async fn stop(site: &Site) {
+    for number in 1..=2 {
+        let mut response = site
+            .post("/api/ask", &long("total of the invoice?"))
+            .send()
+            .await
+            .unwrap();
+        let events = until(&mut response, "token").await;
+        assert_eq!(metric(site, "asks_running").await, 1);
+        let path = format!("/api/asks/{}", id(&events));
+        assert_eq!(site.delete(&path).send().await.unwrap().status(), 204);
+        let done = end_of(site, &id(&events)).await;
+        assert_eq!(done["stop"], "cancelled");
+        at_rest(site).await;
+        assert_eq!(metric(site, "asks_stopped_total").await, number);
+    }
+}
+
 #[tokio::test]
-async fn stop_stops() {
-    let site = writing().await;
-    let mut response = site
-        .post("/api/ask", &long("total of the invoice?"))
-        .send()
-        .await
-        .unwrap();
-    let events = until(&mut response, "token").await;
-    let path = format!("/api/asks/{}", id(&events));
-    assert_eq!(site.delete(&path).send().await.unwrap().status(), 204);
-    let done = end_of(&site, &id(&events)).await;
-    assert_eq!(done["stop"], "cancelled");
+async fn stop_stops_a_model_of_this_process() {
+    let site = Site::with(|config| {
+        let folder = config.index.parent().unwrap().to_owned();
+        config.models.generator = tiny(&folder, Role::Generator);
+    })
+    .await;
+    site.add("invoice.pdf", example("invoice.pdf")).await;
+    stop(&site).await;
+}
+
+#[tokio::test]
+async fn stop_stops_a_model_elsewhere() {
+    let (site, endless) = writing().await;
+    stop(&site).await;
+    endless.left(2).await;
 }
 
 #[tokio::test]
 async fn a_reader_that_leaves_ends_the_work_and_the_next_is_served() {
-    let site = writing().await;
+    let (site, endless) = writing().await;
     let mut left = site
         .post("/api/ask", &long("total of the invoice?"))
         .send()
@@ -155,18 +181,14 @@ async fn a_reader_that_leaves_ends_the_work_and_the_next_is_served() {
     until(&mut next, "token").await;
     drop(next);
     assert_eq!(end_of(&site, &id(&waiting)).await["stop"], "cancelled");
-    let (_, metrics) = answer(site.get("/metrics")).await;
-    let metrics = metrics.as_str().unwrap();
-    assert!(
-        metrics.contains("\ncolibri_asks_stopped_total 2\n"),
-        "{metrics}"
-    );
-    assert!(metrics.contains("\ncolibri_asks_waiting 0\n"));
+    at_rest(&site).await;
+    assert_eq!(metric(&site, "asks_stopped_total").await, 2);
+    endless.left(2).await;
 }
 
 #[tokio::test]
 async fn who_waits_is_told_his_place_and_clients_take_turns() {
-    let site = writing().await;
+    let (site, _endless) = writing().await;
     let ask = |client: &'static str| {
         site.post("/api/ask", &long("total of the invoice?"))
             .header("x-client", client)
@@ -201,27 +223,19 @@ async fn who_waits_is_told_his_place_and_clients_take_turns() {
 
 #[tokio::test]
 async fn too_many_questions_are_refused() {
-    let site = Site::with(|config| {
-        let folder = config.index.parent().unwrap().to_owned();
-        config.models.generator = tiny(&folder, Role::Generator);
-        config.bounds.waiting_asks = 1;
-    })
-    .await;
-    site.add("invoice.pdf", example("invoice.pdf")).await;
-    let mut running = site
-        .post("/api/ask", &long("invoice 1"))
-        .send()
-        .await
-        .unwrap();
-    until(&mut running, "token").await;
-    let mut waiting = site
-        .post("/api/ask", &long("invoice 2"))
-        .send()
-        .await
-        .unwrap();
-    until(&mut waiting, "status").await;
-    let (status, told) = answer(site.post("/api/ask", &long("3"))).await;
+    let (site, _endless) = writing().await;
+    let mut held = Vec::new();
+    // One runs, three may wait.
+    for name in ["token", "status", "status", "status"] {
+        let request = site.post("/api/ask", &long("total of the invoice?"));
+        let mut response = request.send().await.unwrap();
+        until(&mut response, name).await;
+        held.push(response);
+    }
+    let (status, told) = answer(site.post("/api/ask", &long("invoice 5"))).await;
     assert_eq!((status, &told["error"]["code"]), (503, &json!("busy")));
+    drop(held);
+    at_rest(&site).await;
 }
 
 #[tokio::test]

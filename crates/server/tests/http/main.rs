@@ -12,9 +12,11 @@
 
 mod asking;
 mod attacks;
+mod bounds;
 mod browser;
 mod contract;
 mod documents;
+mod endless;
 mod openai;
 mod support;
 mod tools;

@@ -142,6 +142,18 @@ async fn what_cannot_be_done_is_said_in_their_form() {
         (status, &told["error"]["code"]),
         (409, &json!("no_retriever"))
     );
+    // Without a generator nobody looks at pictures.
+    let url = format!(
+        "data:image/png;base64,{}",
+        STANDARD.encode(example("chart.png"))
+    );
+    let picture = json!([{"type": "image_url", "image_url": {"url": url}}]);
+    let asked = body("colibri", &picture);
+    let (status, told) = answer(site.post("/v1/chat/completions", &asked)).await;
+    assert_eq!(
+        (status, &told["error"]["code"]),
+        (409, &json!("no_generator"))
+    );
     // An answer that fails ends its stream with the reason.
     let chunks = chunks(&site, body("colibri", &json!(QUESTION))).await;
     assert!(
@@ -155,6 +167,17 @@ async fn what_cannot_be_done_is_said_in_their_form() {
 #[tokio::test]
 async fn rows_are_given_and_compared() {
     let site = Site::with(|config| config.models.retriever = Choice::Named("builtin".into())).await;
+    let (status, told) =
+        answer(site.post("/v1/chat/completions", &body("builtin", &json!("hi")))).await;
+    let message = told["error"]["message"].as_str().unwrap();
+    assert_eq!(
+        (status, message),
+        (
+            404,
+            "there is no conversation with `builtin`: it finds pages (`/v1/embeddings`, `/v1/rerank`); \
+             `colibri` answers from the documents"
+        )
+    );
     site.add("invoice.pdf", example("invoice.pdf")).await;
     let asked = json!({"input": ["total", {"text": "total"}]});
     let (status, told) = answer(site.post("/v1/embeddings", &asked)).await;

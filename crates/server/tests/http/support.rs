@@ -72,10 +72,18 @@ pub(crate) fn settings(folder: &Path) -> ServerConfig {
     }
 }
 
-/// A checkpoint of noise.
+/// A checkpoint of noise; a generator of it writes until it is stopped or has no more room, since no token ends
+/// its answers.
 pub(crate) fn tiny(folder: &Path, role: Role) -> Choice {
     let target = folder.join(format!("{role:?}"));
     write_checkpoint(&target, &TINY, role);
+    if role == Role::Generator {
+        fs_err::write(
+            target.join("generation_config.json"),
+            r#"{"eos_token_id": []}"#,
+        )
+        .unwrap();
+    }
     Choice::Named(target.to_str().unwrap().to_owned())
 }
 
@@ -210,6 +218,26 @@ impl Site {
         let _ = tokio::time::timeout(PATIENCE, read).await.unwrap();
         String::from_utf8_lossy(&said[9..]).into_owned()
     }
+}
+
+/// The value of a line of `/metrics`.
+pub(crate) async fn metric(site: &Site, name: &str) -> u64 {
+    let (_, text) = answer(site.get("/metrics")).await;
+    let text = text.as_str().unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("colibri_{name} ")));
+    line.unwrap().parse().unwrap()
+}
+
+/// Waits until no question is being answered or waits.
+pub(crate) async fn at_rest(site: &Site) {
+    let rest = async {
+        while metric(site, "asks_running").await + metric(site, "asks_waiting").await > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, rest).await.unwrap();
 }
 
 /// Status and JSON of an answer.

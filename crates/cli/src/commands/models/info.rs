@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use colibri_engine::{
     checkpoints::{ABOUT_BUILTIN, BUILTIN, DEFAULT_RETRIEVER, Part},
+    footprint::{Needs, Precision, Role},
     hub::{Hub, ModelName},
     registry::{self, Checkpoint, Kind},
-    vlm::idefics3::Config,
 };
 use serde_json::json;
 
@@ -70,9 +70,17 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     });
     let (parameters, bytes) =
         registry::weight_size(&folder).map_err(colibri_engine::Error::from)?;
-    let config_folder = base_folder.as_ref().unwrap_or(&folder);
-    let config = if config_folder.join("config.json").is_file() {
-        Some(Config::load(config_folder).map_err(colibri_engine::Error::from)?)
+    let role = match kind {
+        Kind::Generator => Role::Generator,
+        Kind::Retriever | Kind::Adapter { .. } => Role::Retriever,
+    };
+    let checkpoint = Checkpoint {
+        folder: folder.clone(),
+        base: base_folder.clone(),
+    };
+    // Of an adapter whose base is not here there is nothing more to be told.
+    let checked = if base.is_none() || base_folder.is_some() {
+        Some(Checked::of(&checkpoint, role)?)
     } else {
         None
     };
@@ -80,7 +88,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         screen.json(&json!({
             "folder": folder, "kind": word, "base": base, "base_folder": base_folder,
             "about": is_builtin.then_some(ABOUT_BUILTIN),
-            "parameters": parameters, "weight_bytes": bytes, "shapes": config.as_ref().map(shapes_json),
+            "parameters": parameters, "weight_bytes": bytes,
+            "shapes": checked.as_ref().map(|checked| shapes_json(&checked.needs)),
+            "tensors": checked.as_ref().map(|checked| checked.needs.num_tensors()),
+            "unused_tensors": checked.as_ref().map(|checked| &checked.unused),
+            "memory_bytes": checked.as_ref().map(Checked::memory_json),
         }))?;
         return Ok(Outcome::Done);
     }
@@ -104,18 +116,18 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
         "weights",
         format!("{} parameters, {}", grouped(parameters), text::bytes(bytes)),
     ));
-    if let Some(config) = &config {
-        let (vision, words) = (&config.vision_config, &config.text_config);
+    if let Some(Checked { needs, unused }) = &checked {
+        let (vision, words) = (needs.vision(), needs.text());
         lines.push((
             "vision",
             format!(
-                "{} layers of {} with {} heads, tiles of {} pixels, patches of {}, {} tokens a tile",
+                "{} layers of {} with {} heads, frames of {} pixels, patches of {}, {} tokens a frame",
                 vision.num_hidden_layers,
                 vision.hidden_size,
                 vision.num_attention_heads,
                 vision.image_size,
                 vision.patch_size,
-                config.tokens_per_tile()
+                needs.tokens_per_frame()
             ),
         ));
         lines.push((
@@ -130,6 +142,26 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
                 words.num_positions()
             ),
         ));
+        let rest = match unused.as_slice() {
+            [] => String::new(),
+            [one] => format!("; `{one}` is not needed"),
+            [one, more @ ..] => format!("; `{one}` and {} more are not needed", more.len()),
+        };
+        lines.push((
+            "checked",
+            format!(
+                "{} tensors, all there and of the shapes that the configuration says{rest}",
+                needs.num_tensors()
+            ),
+        ));
+        let memory = PRECISIONS.map(|(name, precision)| {
+            let footprint = needs.in_precision(precision);
+            format!(
+                "{name} {}",
+                text::bytes(footprint.matrices + footprint.values)
+            )
+        });
+        lines.push(("memory", format!("weights in {}", memory.join(", "))));
     }
     for (what, value) in lines {
         screen.line(&format!("{what:<8} {}", text::clean_line(&value)))?;
@@ -137,11 +169,47 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn shapes_json(config: &Config) -> serde_json::Value {
-    let (vision, words) = (&config.vision_config, &config.text_config);
+/// The forms that weights can be held in, with their names.
+const PRECISIONS: [(&str, Precision); 4] = [
+    ("f32", Precision::F32),
+    ("bf16", Precision::Bf16),
+    ("int8", Precision::Int8),
+    ("int4", Precision::Int4),
+];
+
+/// A checkpoint whose files were held against its configuration, without a value being read.
+struct Checked {
+    needs: Needs,
+    unused: Vec<String>,
+}
+
+impl Checked {
+    fn of(checkpoint: &Checkpoint, role: Role) -> Result<Self> {
+        let needs = Needs::alone(checkpoint, role).map_err(colibri_engine::Error::from)?;
+        let unused = needs
+            .unused(checkpoint)
+            .map_err(colibri_engine::Error::from)?;
+        Ok(Self { needs, unused })
+    }
+
+    /// Bytes of all weights once they are loaded, by precision.
+    fn memory_json(&self) -> serde_json::Value {
+        let of = |(name, precision): (&str, Precision)| {
+            let footprint = self.needs.in_precision(precision);
+            (
+                name.to_owned(),
+                (footprint.matrices + footprint.values).into(),
+            )
+        };
+        serde_json::Value::Object(PRECISIONS.into_iter().map(of).collect())
+    }
+}
+
+fn shapes_json(needs: &Needs) -> serde_json::Value {
+    let (vision, words) = (needs.vision(), needs.text());
     json!({
         "vision": {"layers": vision.num_hidden_layers, "width": vision.hidden_size, "heads": vision.num_attention_heads,
-            "tile": vision.image_size, "patch": vision.patch_size, "tokens_per_tile": config.tokens_per_tile()},
+            "tile": vision.image_size, "patch": vision.patch_size, "tokens_per_tile": needs.tokens_per_frame()},
         "text": {"layers": words.num_hidden_layers, "width": words.hidden_size, "heads": words.num_attention_heads,
             "key_heads": words.num_key_value_heads(), "vocabulary": words.vocab_size, "positions": words.num_positions()},
     })

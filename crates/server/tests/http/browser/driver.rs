@@ -22,6 +22,9 @@ const FLAGS: &str = "--headless --no-sandbox --disable-gpu --disable-quic --no-f
 /// Milliseconds that anything may take before a test has failed.
 const PATIENCE: u32 = 60_000;
 
+/// True once the app can be used.
+pub(crate) const READY: &str = "document.documentElement?.dataset.ready === 'yes'";
+
 /// One page of a browser of its own.
 pub(crate) struct Browser {
     child: Child,
@@ -78,7 +81,8 @@ impl Browser {
         Some(browser)
     }
 
-    fn call(&mut self, method: &str, params: Value) -> Value {
+    /// One call of the protocol.
+    pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
         self.number += 1;
         let mut message = json!({"id": self.number, "method": method, "params": params});
         if let Some(session) = &self.session {
@@ -113,10 +117,15 @@ impl Browser {
         }
     }
 
+    /// Goes to an address.
+    pub(crate) fn go(&mut self, url: &str) {
+        self.call("Page.navigate", json!({"url": url}));
+    }
+
     /// Goes to an address, and waits until the app is ready.
     pub(crate) fn open(&mut self, url: &str) {
-        self.call("Page.navigate", json!({"url": url}));
-        self.wait("document.documentElement?.dataset.ready === 'yes'");
+        self.go(url);
+        self.wait(READY);
     }
 
     /// The value of an expression.
@@ -150,14 +159,47 @@ impl Browser {
         self.value(&format!("document.querySelector('{selector}').click()"));
     }
 
-    /// Asks a question as a person does: types it and presses Enter.
-    pub(crate) fn ask(&mut self, question: &str) {
-        self.value("document.getElementById('question').focus()");
-        self.call("Input.insertText", json!({"text": question}));
+    /// Types into the field with this id, and presses Enter.
+    pub(crate) fn enter(&mut self, field: &str, text: &str) {
+        self.value(&format!("document.getElementById('{field}').focus()"));
+        self.call("Input.insertText", json!({"text": text}));
+        self.key("Enter", 13, "\r");
+    }
+
+    /// Presses a key.
+    pub(crate) fn key(&mut self, name: &str, code: u32, text: &str) {
         for kind in ["keyDown", "keyUp"] {
-            let key = json!({"type": kind, "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"});
+            let key = json!({"type": kind, "key": name, "code": name, "windowsVirtualKeyCode": code, "text": text});
             self.call("Input.dispatchKeyEvent", key);
         }
+    }
+
+    /// Asks a question as a person does.
+    pub(crate) fn ask(&mut self, question: &str) {
+        self.enter("question", question);
+    }
+
+    /// Drags files from outside over the middle of what a selector finds; they are let go with [`Browser::drop_files`].
+    pub(crate) fn drag(&mut self, files: &[&Path], selector: &str) {
+        for kind in ["dragEnter", "dragOver"] {
+            self.drag_event(kind, files, selector);
+        }
+    }
+
+    /// Lets dragged files go.
+    pub(crate) fn drop_files(&mut self, files: &[&Path], selector: &str) {
+        self.drag_event("drop", files, selector);
+    }
+
+    fn drag_event(&mut self, kind: &str, files: &[&Path], selector: &str) {
+        let middle = format!(
+            "(() => {{ const box = document.querySelector('{selector}').getBoundingClientRect(); \
+             return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
+        );
+        let at = self.value(&middle);
+        let data = json!({"items": [], "files": files, "dragOperationsMask": 1});
+        let params = json!({"type": kind, "x": at[0], "y": at[1], "data": data});
+        self.call("Input.dispatchDragEvent", params);
     }
 
     /// Chooses a file for the app's input.
