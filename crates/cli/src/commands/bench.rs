@@ -134,7 +134,8 @@ fn models(
     let mut config: ModelConfig = context.models()?.config().clone();
     if let Some(shape) = args.random {
         let pair = shape.write(scratch, &config.builtin_dir, args.separate)?;
-        let choice = |found: Option<_>| found.map_or(Choice::None, |it| Choice::Found(Box::new(it)));
+        let choice =
+            |found: Option<_>| found.map_or(Choice::None, |it| Choice::Found(Box::new(it)));
         config.retriever = choice(pair.retriever);
         config.generator = choice(pair.generator);
     } else if let Some(name) = &args.model {

@@ -163,9 +163,8 @@ impl<'a> Answering<'a> {
     fn moments(&self, found: &SearchResult) -> Result<Vec<Option<u64>>> {
         let moment = |found: &PageHit| {
             let document = self.index.document(&found.hit.document)?;
-            let step = document.and_then(|document| {
-                document.record.metadata.get("seconds_per_page")?.as_f64()
-            });
+            let step = document
+                .and_then(|document| document.record.metadata.get("seconds_per_page")?.as_f64());
             // A float beyond the whole numbers becomes the nearest of them.
             Ok(step.map(|step| (step * f64::from(found.hit.page.saturating_sub(1))) as u64))
         };

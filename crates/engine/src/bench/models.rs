@@ -122,7 +122,9 @@ pub fn generator(
         },
         Text::FirstToken => {
             let looking = |model: &Model| best.tiles as f64 * model.frame();
-            let all = model.as_ref().map(|model| looking(model) + operations(model));
+            let all = model
+                .as_ref()
+                .map(|model| looking(model) + operations(model));
             Figures {
                 seconds_to_first_token: Some(best.first),
                 ..rated("first-token", precision, all, best.first)

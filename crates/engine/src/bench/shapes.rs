@@ -146,7 +146,10 @@ impl std::str::FromStr for Shape {
         })?;
         if let Some(layers) = layers {
             let all = shape.text[2];
-            let layers = layers.parse().ok().filter(|layers| (1..=all).contains(layers));
+            let layers = layers
+                .parse()
+                .ok()
+                .filter(|layers| (1..=all).contains(layers));
             shape.text[2] = layers.ok_or_else(|| format!("{name} has 1 to {all} text layers"))?;
         }
         Ok(shape)
@@ -188,7 +191,11 @@ impl Shape {
         Ok(match self.family {
             Family::Idefics3 => Pair {
                 retriever: Some(model("retriever", "ColIdefics3", seed)?),
-                generator: Some(model("generator", "Idefics3ForConditionalGeneration", SEED)?),
+                generator: Some(model(
+                    "generator",
+                    "Idefics3ForConditionalGeneration",
+                    SEED,
+                )?),
             },
             Family::ColPali => Pair {
                 retriever: Some(model("retriever", "ColPali", seed)?),
@@ -196,7 +203,11 @@ impl Shape {
             },
             Family::Idefics2 => Pair {
                 retriever: None,
-                generator: Some(model("generator", "Idefics2ForConditionalGeneration", SEED)?),
+                generator: Some(model(
+                    "generator",
+                    "Idefics2ForConditionalGeneration",
+                    SEED,
+                )?),
             },
         })
     }
