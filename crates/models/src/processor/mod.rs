@@ -20,6 +20,7 @@ pub mod expand;
 mod fields;
 mod files;
 pub mod geometry;
+mod grid;
 pub mod idefics3;
 mod native;
 mod prompt_version;
