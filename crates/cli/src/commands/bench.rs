@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Runs, of which the best counts
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
-    /// Pages: of the index (`search`), given to the generator (`pipeline`) [default: 1000, 1]
+    /// Pages: of the index (`search`), given to the generator (all others) [default: 1000, 1]
     #[arg(long, value_name = "N")]
     pages: Option<usize>,
     /// Rows of a page (`search`)
@@ -104,7 +104,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             let models = models(context, args, scratch.path(), false)?;
             let generator = models.generator(&on_event)?;
             let generator = generator.ok_or(Error::ModelRefused { role: "generator" })?;
-            bench::generator(&generator, precision, what, args.runs)?
+            let pages = args.pages.unwrap_or(1).max(1);
+            bench::generator(&generator, precision, what, pages, args.runs)?
         }
         Work::Pipeline => {
             let models = models(context, args, scratch.path(), false)?;

@@ -82,7 +82,7 @@ pub fn embed_query(
     })
 }
 
-/// A generator with one page before it.
+/// A generator with some pages before it.
 ///
 /// # Errors
 /// When a layer fails.
@@ -90,6 +90,7 @@ pub fn generator(
     generator: &LoadedGenerator,
     precision: PrecisionChoice,
     what: Text,
+    pages: usize,
     runs: usize,
 ) -> Result<Figures> {
     let model = Model::of(generator.located.checkpoint.base_folder());
@@ -100,13 +101,15 @@ pub fn generator(
         ..Timed::default()
     };
     for _ in 0..runs.max(1) {
-        let first = answer(generator, 1)?;
+        let first = answer(generator, pages, 1)?;
         best.tiles = first.tiles;
         best.prompt = first.completion.prompt_tokens;
         best.first = best.first.min(first.total);
         best.prefill = best.prefill.min(first.total - first.looked);
         if what == Text::Decode {
-            best.decode = best.decode.min(answer(generator, DECODED + 1)?.a_token());
+            best.decode = best
+                .decode
+                .min(answer(generator, pages, DECODED + 1)?.a_token());
         }
     }
     let operations = |model: &Model| model.text(best.prompt);
@@ -179,13 +182,14 @@ impl Answer {
     }
 }
 
-/// Answers from one page.
-fn answer(generator: &LoadedGenerator, max_new_tokens: usize) -> Result<Answer> {
+/// Answers from some pages.
+fn answer(generator: &LoadedGenerator, pages: usize, max_new_tokens: usize) -> Result<Answer> {
     let options = GenerateOptions {
         max_new_tokens,
         ..GenerateOptions::default()
     };
-    let (messages, images) = ([Message::user(1, QUESTION)], [page(0)]);
+    let messages = [Message::user(pages, QUESTION)];
+    let images: Vec<_> = (0..).take(pages).map(page).collect();
     let request = Request {
         messages: &messages,
         images: &images,
