@@ -239,8 +239,9 @@ fn a_clip_is_watched_and_indexed() {
         said.stderr
     );
     // Pages are frames, one a second.
+    let looking = [environment[0], ("COLIBRI_RETRIEVER", "auto")];
     let indexed = home
-        .run_with(["index", "clip.mp4", "--json"], "", &environment)
+        .run_with(["index", "clip.mp4", "--json"], "", &looking)
         .exits(0);
     assert_eq!(indexed.last()["pages"], 3, "{}", indexed.stdout);
     let listed = home.run(["list", "--json"]).exits(0).last();
@@ -250,14 +251,14 @@ fn a_clip_is_watched_and_indexed() {
     );
     // A citation says when.
     let ask = &["ask", "coloured bars", "--mode", "visual"][..];
-    let by_look = home.run_with(ask, "", &environment).exits(0);
+    let by_look = home.run_with(ask, "", &looking).exits(0);
     assert!(
         by_look.stdout.contains("clip.mp4 p.") && by_look.stdout.contains(", 0:0"),
         "{by_look}"
     );
     let more = ["--generator", &generator, "--max-tokens", "2", "--json"];
     let asked = [ask, &more, &SMALL].concat();
-    let asked = home.run_with(asked, "", &environment).exits(0).last();
+    let asked = home.run_with(asked, "", &looking).exits(0).last();
     let cited = &asked["citations"][0];
     let page = cited["page"].as_u64().unwrap();
     assert_eq!(cited["seconds"].as_u64(), Some(page - 1), "{asked}");

@@ -161,7 +161,7 @@ impl<'a> Answering<'a> {
 
     /// For each hit that is a page of a video, the seconds from its beginning.
     fn moments(&self, found: &SearchResult) -> Result<Vec<Option<u64>>> {
-        let moment = |found: &PageHit| {
+        let moment = |found: &PageHit| -> Result<Option<u64>> {
             let document = self.index.document(&found.hit.document)?;
             let step = document
                 .and_then(|document| document.record.metadata.get("seconds_per_page")?.as_f64());
