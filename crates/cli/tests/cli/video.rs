@@ -257,7 +257,7 @@ fn a_clip_is_watched_and_indexed() {
         "{by_look}"
     );
     let more = ["--generator", &generator, "--max-tokens", "2", "--json"];
-    let asked = [ask, &more, &SMALL].concat();
+    let asked = [ask, &more].concat();
     let asked = home.run_with(asked, "", &looking).exits(0).last();
     let cited = &asked["citations"][0];
     let page = cited["page"].as_u64().unwrap();
