@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{config_file, merge::merge};
 use crate::{
-    Error, Result, Trace,
+    Result, Trace,
     text::{
         Family, fill,
         llama::{self, Llama},
@@ -195,7 +195,7 @@ impl PaliGemma {
     /// Token embeddings of `ids` with the rows of `<image>` replaced by the visual tokens.
     ///
     /// # Errors
-    /// [`Error::ImageTokens`] when their numbers differ.
+    /// [`crate::Error::ImageTokens`] when their numbers differ.
     pub fn merge(&self, ids: &[u32], visual: Option<&Tensor>) -> Result<Tensor> {
         merge(&self.text, ids, self.config.image_token_id, visual)
     }

@@ -4,7 +4,7 @@ use candle_core::{DType, Device};
 use colibri_models::{Placement, Precision, registry::LoadOptions, retrievers::Rows};
 use colibri_testkit::golden::{Case, cosine, expand};
 
-use crate::support::{ROW_COSINE, Recorder, cases, on_cpu, retriever, sha256};
+use crate::support::{ROW_COSINE, Recorder, cases, golden, on_cpu, retriever, sha256};
 
 fn embed(case: &Case, options: &LoadOptions) -> Rows {
     let model = retriever(case, options);
