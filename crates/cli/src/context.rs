@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use colibri_engine::{
-    self as engine,
+    self as engine, KeptFeatures,
     checkpoints::{
         Choice, DEFAULT_GENERATOR, LoadedGenerator, LoadedRetriever, ModelConfig, Models,
     },
@@ -87,7 +87,10 @@ impl Context {
                 detail: self.global.detail,
                 split: self.global.no_split.then_some(false),
             },
-            feature_bytes: self.global.feature_cache,
+            features: KeptFeatures {
+                max_bytes: self.global.feature_cache,
+                precision: self.global.feature_precision.into(),
+            },
             memory: self.global.memory,
         }))
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use colibri_engine::{
-    Error,
+    Error, KeptFeatures,
     answer::{AnswerEvent, AnswerOptions, Answering},
     checkpoints::{Choice, ModelConfig, Models, PrecisionChoice},
     generate::GenerateOptions,
@@ -58,7 +58,10 @@ fn models(folder: &Path, retriever: Choice, generator: Choice) -> Models {
         precision: PrecisionChoice::F32,
         prompt_version: None,
         tiles: TileOptions::default(),
-        feature_bytes: 0,
+        features: KeptFeatures {
+            max_bytes: 0,
+            ..KeptFeatures::default()
+        },
         memory: None,
     })
 }

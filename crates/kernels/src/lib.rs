@@ -35,3 +35,5 @@ pub mod scalar;
 pub mod selfcheck;
 mod simd;
 mod vector;
+
+pub use memory::{return_freed_blocks, return_large_blocks};

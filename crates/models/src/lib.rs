@@ -25,7 +25,7 @@ pub use colibri_nn::{Placement, Precision, machine, weights::TensorPool};
 pub use error::{Error, Result};
 pub use sharing::{Part, SharedPart, shared};
 pub use trace::{NoTrace, Trace};
-pub use visual::VisualTokens;
+pub use visual::{TokenPrecision, VisualTokens};
 
 /// Bytes of a model's matrices in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

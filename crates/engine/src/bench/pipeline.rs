@@ -155,7 +155,7 @@ mod tests {
             precision: PrecisionChoice::F32,
             prompt_version: None,
             tiles: colibri_models::processor::TileOptions::default(),
-            feature_bytes: crate::DEFAULT_FEATURE_BYTES,
+            features: crate::KeptFeatures::default(),
             memory: None,
         });
         let options = PipelineOptions {

@@ -19,6 +19,7 @@ use std::{
 use colibri_models::{
     Placement, TensorPool,
     footprint::Role,
+    machine,
     registry::{self, Checkpoint, LoadOptions},
     retrievers::Retriever,
 };
@@ -115,6 +116,7 @@ impl Models {
         let generator = Arc::clone(&self.generator);
         let swapped = Arc::new(Swapped::new(Box::new(move || {
             *generator.lock().unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
+            machine::return_freed_blocks();
             registry::load_retriever(&checkpoint, &options)
         }))?);
         self.budget().swapped = Some(Arc::clone(&swapped));
@@ -140,7 +142,7 @@ impl Models {
             Ok(Slot::Loaded(LoadedRetriever {
                 located,
                 model,
-                feature_bytes: self.config.feature_bytes,
+                features: self.config.features,
             }))
         })
     }
@@ -323,6 +325,7 @@ impl Models {
             .generator
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
+        machine::return_freed_blocks();
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use colibri_engine::{
+    KeptFeatures,
     checkpoints::{Choice, ModelConfig, Models, PrecisionChoice},
     hosted::HostedConfig,
     hub::HubConfig,
@@ -37,7 +38,10 @@ pub(crate) fn models(folder: &Path, change: impl FnOnce(&mut ModelConfig)) -> Mo
         precision: PrecisionChoice::F32,
         prompt_version: None,
         tiles: TileOptions::default(),
-        feature_bytes: 0,
+        features: KeptFeatures {
+            max_bytes: 0,
+            ..KeptFeatures::default()
+        },
         memory: None,
     };
     change(&mut config);

@@ -8,6 +8,7 @@ use std::{
 };
 
 use colibri_engine::{
+    KeptFeatures,
     checkpoints::{Choice, ModelConfig, PrecisionChoice},
     document::OpenOptions,
     hosted::HostedConfig,
@@ -62,7 +63,10 @@ pub(crate) fn settings(folder: &Path) -> ServerConfig {
             precision: PrecisionChoice::F32,
             prompt_version: None,
             tiles: TileOptions::default(),
-            feature_bytes: 0,
+            features: KeptFeatures {
+                max_bytes: 0,
+                ..KeptFeatures::default()
+            },
             memory: None,
         },
         open: OpenOptions::default(),
