@@ -79,6 +79,7 @@ impl Context {
             hub: hub_config()?,
             hosted: HostedConfig::from_env_values(|name| std::env::var(name).ok()),
             builtin_dir: places::cache()?,
+            packed_dir: (!self.global.no_packed).then(places::packed).transpose()?,
             retriever: choice(&self.global.retriever),
             generator: choice(&self.global.generator),
             precision: self.global.precision(),

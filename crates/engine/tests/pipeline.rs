@@ -53,6 +53,7 @@ fn models(folder: &Path, retriever: Choice, generator: Choice) -> Models {
         hub,
         hosted: HostedConfig::default(),
         builtin_dir: folder.join("builtin"),
+        packed_dir: Some(folder.join("packed")),
         retriever,
         generator,
         precision: PrecisionChoice::F32,

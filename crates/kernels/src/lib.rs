@@ -29,6 +29,7 @@ mod pack;
 pub mod parallel;
 pub mod peak;
 mod pool;
+pub mod resample;
 pub mod rope;
 pub mod rows;
 pub mod scalar;

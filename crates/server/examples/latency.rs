@@ -102,6 +102,7 @@ fn settings(folder: &Path, neighbour: SocketAddr) -> ServerConfig {
                 ..HostedConfig::default()
             },
             builtin_dir: folder.join("builtin"),
+            packed_dir: None,
             retriever: Choice::Named("builtin".to_owned()),
             generator: Choice::Named("openai:clock".to_owned()),
             precision: PrecisionChoice::Auto,

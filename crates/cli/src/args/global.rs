@@ -135,6 +135,9 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) feature_precision: Features,
+    /// Keep no packed weights on the disk; they make the next start faster and take as much room as in memory
+    #[arg(long, env = "COLIBRI_NO_PACKED", hide_env = true, global = true)]
+    pub(crate) no_packed: bool,
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N", global = true)]
     pub(crate) threads: Option<NonZeroU32>,

@@ -150,6 +150,7 @@ mod tests {
             hub: HubConfig::new(scratch.path().join("hub")),
             hosted: HostedConfig::default(),
             builtin_dir: cache,
+            packed_dir: None,
             retriever: Choice::Found(Box::new(pair.retriever.unwrap())),
             generator: Choice::Found(Box::new(pair.generator.unwrap())),
             precision: PrecisionChoice::F32,

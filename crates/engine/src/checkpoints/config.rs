@@ -93,6 +93,8 @@ pub struct ModelConfig {
     pub hosted: HostedConfig,
     /// Where the built-in checkpoint is unpacked, and where hashes of weights are kept.
     pub builtin_dir: PathBuf,
+    /// Where packed matrices are kept, so that the next start maps them; `None` to keep none.
+    pub packed_dir: Option<PathBuf>,
     /// The retriever.
     pub retriever: Choice,
     /// The generator.

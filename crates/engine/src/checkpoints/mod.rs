@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub use builtin::{ABOUT_BUILTIN, BUILTIN};
-pub use colibri_models::{Part, SharedPart};
+pub use colibri_models::{KeptWeights, Part, SharedPart, list_packed, remove_packed};
 pub use config::{
     Choice, DEFAULT_GENERATOR, DEFAULT_RETRIEVER, Located, ModelConfig, PrecisionChoice,
 };
@@ -62,7 +62,10 @@ impl Models {
     /// Nothing is opened yet.
     pub fn new(config: ModelConfig) -> Self {
         let hub = Hub::new(config.hub.clone());
-        let pool = Arc::new(TensorPool::new(Some(config.builtin_dir.join("tensors"))));
+        let pool = Arc::new(
+            TensorPool::new(Some(config.builtin_dir.join("tensors")))
+                .keep_packed(config.packed_dir.clone()),
+        );
         Self {
             config,
             hub,

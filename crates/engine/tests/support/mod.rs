@@ -33,6 +33,7 @@ pub(crate) fn models(folder: &Path, change: impl FnOnce(&mut ModelConfig)) -> Mo
         hub,
         hosted: HostedConfig::default(),
         builtin_dir: folder.join("cache"),
+        packed_dir: Some(folder.join("packed")),
         retriever: named(&folder.join("retriever")),
         generator: named(&folder.join("generator")),
         precision: PrecisionChoice::F32,

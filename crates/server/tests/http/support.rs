@@ -58,6 +58,7 @@ pub(crate) fn settings(folder: &Path) -> ServerConfig {
             hub,
             hosted: HostedConfig::default(),
             builtin_dir: folder.join("builtin"),
+            packed_dir: Some(folder.join("packed")),
             retriever: Choice::None,
             generator: Choice::None,
             precision: PrecisionChoice::F32,
