@@ -71,9 +71,9 @@ fn an_animated_gif_is_a_video() {
 }
 
 /// A chunk of a RIFF file.
-fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+fn chunk(name: &[u8], data: &[u8]) -> Vec<u8> {
     let length = u32::try_from(data.len()).unwrap();
-    let mut out = [name, &length.to_le_bytes()[..], data].concat();
+    let mut out = [name, &length.to_le_bytes(), data].concat();
     out.resize(out.len().next_multiple_of(2), 0);
     out
 }
