@@ -84,7 +84,6 @@ fn resident_of(maps: &str, ending: &str) -> u64 {
                     .unwrap_or(0)
                     * 1024;
             }
-            Some(_) => {}
             // A mapping begins with its addresses, all else with a word and a colon.
             None if line
                 .split(' ')
@@ -93,7 +92,7 @@ fn resident_of(maps: &str, ending: &str) -> u64 {
             {
                 is_wanted = line.ends_with(ending);
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
     total
