@@ -35,10 +35,12 @@ KINDS = {
 
 
 def put(writer: gguf.GGUFWriter, name: str, tensor: torch.Tensor, kind: gguf.GGMLQuantizationType) -> None:
-    """Matrices in the wanted type (blocks of 32 must fit into a row), all else in f32."""
+    """Matrices in the wanted type, or in bf16 where blocks of 32 do not fit into a row; all else in f32."""
     values = tensor.to(torch.float32).numpy()
-    if values.ndim < 2 or values.shape[-1] % 32:
+    if values.ndim < 2:
         kind = gguf.GGMLQuantizationType.F32
+    elif values.shape[-1] % 32 and kind != gguf.GGMLQuantizationType.F32:
+        kind = gguf.GGMLQuantizationType.BF16
     data = values if kind == gguf.GGMLQuantizationType.F32 else gguf.quants.quantize(values, kind)
     writer.add_tensor(name, data, raw_dtype=kind)
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use colibri_engine::{
-    self as engine,
+    self as engine, KeptFeatures,
     checkpoints::{
         Choice, DEFAULT_GENERATOR, LoadedGenerator, LoadedRetriever, ModelConfig, Models,
     },
@@ -79,6 +79,7 @@ impl Context {
             hub: hub_config()?,
             hosted: HostedConfig::from_env_values(|name| std::env::var(name).ok()),
             builtin_dir: places::cache()?,
+            packed_dir: (!self.global.no_packed).then(places::packed).transpose()?,
             retriever: choice(&self.global.retriever),
             generator: choice(&self.global.generator),
             precision: self.global.precision(),
@@ -87,7 +88,10 @@ impl Context {
                 detail: self.global.detail,
                 split: self.global.no_split.then_some(false),
             },
-            feature_bytes: self.global.feature_cache,
+            features: KeptFeatures {
+                max_bytes: self.global.feature_cache,
+                precision: self.global.feature_precision.into(),
+            },
             memory: self.global.memory,
         }))
     }

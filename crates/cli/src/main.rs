@@ -20,7 +20,10 @@ mod text;
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches};
-use colibri_engine::document::{video, worker};
+use colibri_engine::{
+    document::{video, worker},
+    machine,
+};
 
 use crate::{
     args::Cli,
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
             Some(_) | None => worker::serve(std::io::stdin(), std::io::stdout()),
         };
     }
+    machine::return_large_blocks();
     let cli = match parse(&arguments) {
         Ok(cli) => cli,
         Err(Unparsed::Clap(error)) => {

@@ -37,6 +37,14 @@ pub(crate) fn cache() -> Result<PathBuf> {
     Ok(strategy()?.cache_dir().join(NAME))
 }
 
+/// Where packed matrices are kept.
+///
+/// # Errors
+/// When the home folder is unknown.
+pub(crate) fn packed() -> Result<PathBuf> {
+    Ok(cache()?.join("packed"))
+}
+
 /// The configuration file that is read when none is named.
 ///
 /// # Errors

@@ -29,11 +29,12 @@ mod words;
 
 pub use colibri_document as document;
 pub use colibri_index as index;
+pub use colibri_models::TokenPrecision;
 pub use colibri_models::{footprint, generate, generators, machine, processor, registry, vlm};
 pub use error::{Error, Result, chain};
 pub use geometry::Region;
 pub use heat::{HeatMap, TokenHeat};
-pub use seen::DEFAULT_FEATURE_BYTES;
+pub use seen::{DEFAULT_FEATURE_BYTES, KeptFeatures};
 
 /// The instruction sets of this machine that the kernels have paths for, the one in use last.
 pub fn instruction_sets() -> Vec<&'static str> {

@@ -6,32 +6,60 @@
 //! tokens from indexing serve; where they do not, the generator's own are kept when it has first looked.
 
 use colibri_index::{FeatureKey, Features, Index};
-use colibri_models::{VisualTokens, generators::Looking};
+use colibri_models::{TokenPrecision, VisualTokens, generators::Looking};
 
 use crate::{Result, checkpoints::LoadedRetriever};
 
 /// What is kept of pages unless another bound is set: 2 GiB, some 1600 pages of the 256M models.
 pub const DEFAULT_FEATURE_BYTES: u64 = 2 << 30;
 
+/// What is kept of what is seen on pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptFeatures {
+    /// Bytes beside an index; 0 for none.
+    pub max_bytes: u64,
+    /// In what form.
+    pub precision: TokenPrecision,
+}
+
+impl Default for KeptFeatures {
+    fn default() -> Self {
+        Self {
+            max_bytes: DEFAULT_FEATURE_BYTES,
+            precision: TokenPrecision::F16,
+        }
+    }
+}
+
 /// What one model sees of the pages of one index.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     features: Features,
     settings: String,
+    precision: TokenPrecision,
 }
 
 impl Seen {
     /// `None` where nothing is to be kept, or the model does not tell what its visual tokens depend on.
     pub(crate) fn new(
         index: &std::path::Path,
-        max_bytes: u64,
+        kept: KeptFeatures,
         look_key: Option<&str>,
     ) -> Option<Self> {
+        let KeptFeatures {
+            max_bytes,
+            precision,
+        } = kept;
         let look_key = look_key.filter(|_| max_bytes > 0)?;
+        let form = match precision {
+            TokenPrecision::F16 => "",
+            TokenPrecision::Int8 => " int8",
+        };
         Some(Self {
             features: Features::new(index, max_bytes),
             // How pages are drawn may change with the version.
-            settings: format!("{} {look_key}", env!("CARGO_PKG_VERSION")),
+            settings: format!("{} {look_key}{form}", env!("CARGO_PKG_VERSION")),
+            precision,
         })
     }
 
@@ -41,7 +69,7 @@ impl Seen {
         retriever: Option<&LoadedRetriever>,
     ) -> Option<Self> {
         let retriever = retriever.filter(|retriever| !retriever.is_weak())?;
-        Self::new(index, retriever.feature_bytes, retriever.model.look_key())
+        Self::new(index, retriever.features, retriever.model.look_key())
     }
 
     /// What is kept of a page, if it fits the generator.
@@ -57,7 +85,8 @@ impl Seen {
     }
 
     /// Keeps what was seen of a page. A folder that cannot be written costs another look, and nothing else.
-    pub(crate) fn keep(&self, content_hash: &str, page: u32, tokens: &VisualTokens) {
+    pub(crate) fn keep(&self, content_hash: &str, page: u32, tokens: VisualTokens) {
+        let tokens = tokens.rounded(self.precision);
         let key = FeatureKey::new(content_hash, page, &self.settings);
         let _ = self.features.put(&key, &tokens.to_bytes());
     }

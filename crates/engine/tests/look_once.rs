@@ -8,7 +8,7 @@ use std::{
 };
 
 use colibri_engine::{
-    DEFAULT_FEATURE_BYTES,
+    DEFAULT_FEATURE_BYTES, KeptFeatures, TokenPrecision,
     answer::{AnswerOptions, Answering},
     checkpoints::Models,
     generate::GenerateOptions,
@@ -35,9 +35,16 @@ impl World {
         self.folder.path().join(name)
     }
 
-    fn models(&self, feature_bytes: u64) -> Models {
+    fn models(&self, max_bytes: u64) -> Models {
+        self.models_keeping(max_bytes, TokenPrecision::F16)
+    }
+
+    fn models_keeping(&self, max_bytes: u64, precision: TokenPrecision) -> Models {
         support::models(self.folder.path(), |config| {
-            config.feature_bytes = feature_bytes;
+            config.features = KeptFeatures {
+                max_bytes,
+                precision,
+            };
         })
     }
 
@@ -187,4 +194,27 @@ fn a_prompt_that_begins_alike_is_read_from_where_it_differs() {
     generator.forget();
     let cold = ask(&dir, &models, &QUESTIONS[1..]);
     assert_eq!(answers(&warm), answers(&cold));
+}
+
+#[test]
+fn bytes_serve_like_halves_and_neither_is_taken_for_the_other() {
+    let world = World::new();
+    let keeping = |max_bytes| world.models_keeping(max_bytes, TokenPrecision::Int8);
+    let dir = world.index("without", &keeping(0));
+    let wanted = ask(&dir, &keeping(0), &QUESTIONS);
+
+    let dir = world.index("with", &keeping(DEFAULT_FEATURE_BYTES));
+    let found = ask(&dir, &keeping(DEFAULT_FEATURE_BYTES), &QUESTIONS);
+    for ((found, looked_at), (wanted, _)) in found.iter().zip(&wanted) {
+        assert_eq!((found, *looked_at), (wanted, 0));
+    }
+    let kept = |dir: &Path| Index::open(dir).unwrap().stats().unwrap().features;
+    let int8 = kept(&dir);
+    assert_eq!(int8.pages, 2);
+    // Another form is another key: the same index is looked at anew for f16, which takes about twice the room.
+    let halves = ask(&dir, &world.models(DEFAULT_FEATURE_BYTES), &QUESTIONS);
+    assert!(halves[0].1 > 0 && halves[1].1 == 0);
+    let both = kept(&dir);
+    assert_eq!(both.pages, 4);
+    assert!((both.bytes - int8.bytes) * 2 > int8.bytes * 3);
 }

@@ -113,6 +113,14 @@ fn models_that_do_not_fit_beside_each_other_take_turns() {
     let alone = plans.iter().map(|plan| plan.total_bytes).max().unwrap();
     let models = world.models(PrecisionChoice::F32, Some(alone));
     assert_eq!(world.answers(&models, "limited"), wanted);
+    // A retriever that may be given up tells everything that one tells that stays.
+    let tokens = |memory| {
+        let models = world.models(PrecisionChoice::F32, memory);
+        let retriever = models.retriever(None, &|_| {}).unwrap().unwrap();
+        retriever.model.query_tokens("What is shown?").unwrap()
+    };
+    assert!(!tokens(None).is_empty());
+    assert_eq!(tokens(Some(alone)), tokens(None));
     // The one that worked last is there, the other is not.
     let used = models.used(0, 0);
     assert!(

@@ -8,7 +8,7 @@ use std::{
 };
 
 use colibri_engine::{
-    Error,
+    Error, KeptFeatures,
     answer::{AnswerEvent, AnswerOptions, Answering},
     checkpoints::{Choice, ModelConfig, Models, PrecisionChoice},
     generate::GenerateOptions,
@@ -53,12 +53,16 @@ fn models(folder: &Path, retriever: Choice, generator: Choice) -> Models {
         hub,
         hosted: HostedConfig::default(),
         builtin_dir: folder.join("builtin"),
+        packed_dir: Some(folder.join("packed")),
         retriever,
         generator,
         precision: PrecisionChoice::F32,
         prompt_version: None,
         tiles: TileOptions::default(),
-        feature_bytes: 0,
+        features: KeptFeatures {
+            max_bytes: 0,
+            ..KeptFeatures::default()
+        },
         memory: None,
     })
 }

@@ -29,9 +29,12 @@ mod pack;
 pub mod parallel;
 pub mod peak;
 mod pool;
+pub mod resample;
 pub mod rope;
 pub mod rows;
 pub mod scalar;
 pub mod selfcheck;
 mod simd;
 mod vector;
+
+pub use memory::{return_freed_blocks, return_large_blocks};

@@ -86,6 +86,31 @@ fn advise_large_pages(lines: &Vec<Line>) {
 #[cfg(not(target_os = "linux"))]
 fn advise_large_pages(_: &Vec<Line>) {}
 
+/// Asks the allocator to give blocks of 6 MiB and more back to the system as soon as they are freed, for the whole
+/// process. Left alone, glibc's keeps what is as large as the largest block freed so far (up to 32 MiB) for later: a
+/// decoded picture then stays beside the weights that are read after it. Buffers that come and go with every tile
+/// are smaller. Nothing happens where there is another allocator.
+pub fn return_large_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    for (parameter, bytes) in [
+        (libc::M_MMAP_THRESHOLD, 6 << 20),
+        (libc::M_TRIM_THRESHOLD, 1 << 20),
+    ] {
+        // SAFETY: these only change when memory is returned; where they are refused, everything stays as it is.
+        unsafe { libc::mallopt(parameter, bytes) };
+    }
+}
+
+/// Gives what was freed back to the system, for the whole process: after a model has gone and before another is read,
+/// whose matrices fit the holes badly.
+pub fn return_freed_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: only free memory is touched.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Runs `work` with at least `words` words of scratch, whose contents are whatever the last user left.
 pub(crate) fn with_scratch<R>(words: usize, work: impl FnOnce(&mut [u32]) -> R) -> R {
     thread_local! {

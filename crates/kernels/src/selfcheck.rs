@@ -12,6 +12,7 @@ use crate::gemm::{Activation, PackedMatrix, Precision, Product, Write, matmul};
 use crate::isa::Isa;
 use crate::maxsim::maxsim_f16_argmax_with;
 use crate::norm::{l2_normalize_with, layer_norm_with, rms_norm_with};
+use crate::resample::{Weights, weighted_sums_with};
 use crate::rope::{RopeTable, rope_with};
 use crate::rows::{Rows, RowsMut};
 use crate::scalar;
@@ -69,8 +70,27 @@ pub fn run() -> Vec<Check> {
         add("GELU", gelu(isa));
         add("SiLU", silu(isa));
         add("MaxSim", maxsim(isa));
+        add("resizing", resizing(isa));
     }
     checks
+}
+
+/// Whole numbers: equal or wrong.
+fn resizing(isa: Isa) -> (f64, f64) {
+    let weights = [-300_000, 2_500_000, 2_200_001, -205_697, 7];
+    let samples: Vec<u8> = (0..5 * INNER).map(|at| (at * 97 % 256) as u8).collect();
+    let mut out = [0; INNER];
+    weighted_sums_with(isa, &Weights::new(&weights), &samples, INNER, &mut out);
+    let wanted = |at: usize| {
+        let rows = samples[at..].iter().step_by(INNER).zip(weights);
+        let sum: i64 = rows.map(|(&s, w)| i64::from(s) * i64::from(w)).sum();
+        ((sum + (1 << 21)) >> 22).clamp(0, 255) as f64
+    };
+    let errors = out
+        .iter()
+        .enumerate()
+        .map(|(at, &found)| (f64::from(found) - wanted(at)).abs());
+    (errors.fold(0.0, f64::max), 0.0)
 }
 
 /// Reproducible values in (-1, 1), different for each seed.

@@ -1,8 +1,9 @@
 //! What low precision costs: rows and logits against the same checkpoint's own in f32, on pages given as pictures.
 //!
-//! `cargo bench -p colibri-models --bench receipts -- FOLDER [base=FOLDER] [precisions=bf16,int8] PICTURE…`. Of a retriever:
+//! `cargo bench -p colibri-models --bench receipts -- FOLDER [base=FOLDER] [precisions=bf16,int8] [features=] PICTURE…`. Of a retriever:
 //! cosine of the rows of all pages and of a few questions. Of a generator: over every eighth position of the prompt, the
-//! divergence of its next-token distribution (KL, in nats) and how often the likeliest token is the same.
+//! divergence of its next-token distribution (KL, in nats) and how often the likeliest token is the same; with `features=`
+//! also of what it answers from visual tokens as an index keeps them.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on stops")]
 #![expect(clippy::print_stdout, reason = "its result")]
@@ -11,9 +12,9 @@ use std::{ops::ControlFlow, path::PathBuf};
 
 use candle_core::Tensor;
 use colibri_models::{
-    Placement, Precision, Result, Trace,
-    generate::GenerateOptions,
-    generators::{Idefics3Generator, Request},
+    Placement, Precision, Result, TokenPrecision, Trace,
+    generate::{GenerateOptions, Step},
+    generators::{Idefics3Generator, Looking as _, Request},
     processor::{Message, TileOptions},
     registry::{Checkpoint, Kind, LoadOptions, inspect, load_retriever},
     vlm::idefics3::Config,
@@ -69,6 +70,18 @@ fn main() {
         }
     } else {
         let wanted = logits(&checkpoint, Precision::F32, &pages);
+        let features = [TokenPrecision::F16, TokenPrecision::Int8];
+        for form in features
+            .into_iter()
+            .filter(|_| option("features=").is_some())
+        {
+            let found = logits_seen(&checkpoint, form, &pages);
+            compare(
+                &format!("f32 with what was seen in {form:?},"),
+                &found,
+                &wanted,
+            );
+        }
         for name in names.split(',') {
             let found = logits(&checkpoint, precision(name), &pages);
             compare(name, &found, &wanted);
@@ -136,6 +149,45 @@ impl Trace for States {
 
 /// Logits of the positions looked at, over all pages.
 fn logits(checkpoint: &Checkpoint, precision: Precision, pages: &[RgbImage]) -> Vec<Vec<f32>> {
+    let answer = |model: &Idefics3Generator, page: &RgbImage, states: &mut States| {
+        let request = Request {
+            messages: &[Message::user(1, QUESTIONS[0])],
+            images: std::slice::from_ref(page),
+            options: &one_token(),
+        };
+        let mut go_on = |_: Step<'_>| ControlFlow::Continue(());
+        model
+            .generate_traced(&request, &TileOptions::default(), &mut go_on, states)
+            .unwrap();
+    };
+    logits_of(checkpoint, precision, pages, &answer)
+}
+
+/// The same in f32, from visual tokens as an index keeps them.
+fn logits_seen(checkpoint: &Checkpoint, form: TokenPrecision, pages: &[RgbImage]) -> Vec<Vec<f32>> {
+    let answer = |model: &Idefics3Generator, page: &RgbImage, states: &mut States| {
+        let seen = model.look(page, &mut |_, _| true).unwrap().rounded(form);
+        let messages = [Message::user(1, QUESTIONS[0])];
+        model
+            .generate_seen_traced(&messages, &[seen], &one_token(), states)
+            .unwrap();
+    };
+    logits_of(checkpoint, Precision::F32, pages, &answer)
+}
+
+fn one_token() -> GenerateOptions {
+    GenerateOptions {
+        max_new_tokens: 1,
+        ..GenerateOptions::default()
+    }
+}
+
+fn logits_of(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    pages: &[RgbImage],
+    answer: &dyn Fn(&Idefics3Generator, &RgbImage, &mut States),
+) -> Vec<Vec<f32>> {
     let folder = &checkpoint.folder;
     let options = LoadOptions::new(Placement::cpu(precision));
     let config = Config::load(folder).unwrap();
@@ -146,26 +198,10 @@ fn logits(checkpoint: &Checkpoint, precision: Precision, pages: &[RgbImage]) -> 
     let head = weights
         .linear("lm_head", text.hidden_size, text.vocab_size, false)
         .unwrap();
-    let generate = GenerateOptions {
-        max_new_tokens: 1,
-        ..GenerateOptions::default()
-    };
     let mut all = Vec::new();
     for page in pages {
-        let request = Request {
-            messages: &[Message::user(1, QUESTIONS[0])],
-            images: std::slice::from_ref(page),
-            options: &generate,
-        };
         let mut states = States::default();
-        model
-            .generate_traced(
-                &request,
-                &TileOptions::default(),
-                &mut |_| ControlFlow::Continue(()),
-                &mut states,
-            )
-            .unwrap();
+        answer(&model, page, &mut states);
         let states = states.0.unwrap(); // (1, tokens, hidden)
         for position in (0..states.dim(1).unwrap()).step_by(STRIDE) {
             let state = states.narrow(1, position, 1).unwrap().copy().unwrap();

@@ -21,11 +21,14 @@ pub mod vision;
 mod visual;
 pub mod vlm;
 
-pub use colibri_nn::{Placement, Precision, machine, weights::TensorPool};
+pub use colibri_nn::{
+    Placement, Precision, machine,
+    weights::{KeptWeights, TensorPool, list_packed, remove_packed},
+};
 pub use error::{Error, Result};
 pub use sharing::{Part, SharedPart, shared};
 pub use trace::{NoTrace, Trace};
-pub use visual::VisualTokens;
+pub use visual::{TokenPrecision, VisualTokens};
 
 /// Bytes of a model's matrices in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,6 +16,7 @@ mod embedding;
 mod error;
 mod linear;
 pub mod machine;
+mod mmap;
 mod norm;
 mod rope;
 mod scratch;
@@ -29,6 +30,9 @@ pub use norm::Norm;
 pub use rope::Rope;
 pub use scratch::Scratch;
 pub use weights::{Placement, Precision, Weights};
+
+/// Weighted sums of 8-bit samples, for resizing pictures.
+pub use colibri_kernels::resample as samples;
 
 /// The instruction sets of this machine that the kernels have paths for, the one in use last.
 pub fn instruction_sets() -> Vec<&'static str> {

@@ -9,7 +9,10 @@ use colibri_kernels::{
     rows::{Rows, RowsMut},
 };
 
-pub use colibri_kernels::selfcheck::{Check, run as check_paths};
+pub use colibri_kernels::{
+    return_freed_blocks, return_large_blocks,
+    selfcheck::{Check, run as check_paths},
+};
 
 use crate::Precision;
 

@@ -93,9 +93,10 @@ function chip(turn, page) {
 // What a page was found by: of both rankings the score of each, since their fusion is a number that says nothing alone.
 function scores(page) {
   const known = [["look", page.visual], ["text", page.text_score]].filter(([, score]) => typeof score === "number");
-  const shown = (score) => (Math.abs(score) < 0.095 ? score.toFixed(3) : score.toFixed(1));
-  if (!known.length) return `score ${shown(page.score)}`;
-  return known.map(([by, score]) => `${by} ${shown(score)}`).join(" · ");
+  // Of very few documents every word is common, and then BM25 is next to nothing.
+  const shown = (score) => (score < 0.0005 ? "" : ` ${score.toFixed(score < 0.095 ? 3 : 1)}`);
+  if (!known.length) return `score${shown(page.score)}`;
+  return known.map(([by, score]) => by + shown(score)).join(" · ");
 }
 
 function hit(turn, page) {
@@ -269,6 +270,7 @@ async function ask() {
     if (turn.state === "running" && run.id) {
       await follow(`/api/asks/${run.id}/events`, onEvent, { signal: run.abort.signal, after: last, isEnd: (name) => name === "done" || name === "failed" });
     }
+    run.abort.signal.throwIfAborted();
     if (turn.state === "running") throw new ApiError(0, { message: "The connection was lost." });
   } catch (error) {
     failed(turn, error);

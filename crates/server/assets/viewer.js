@@ -138,8 +138,8 @@ function intoWords(tokens) {
   return groups.filter((group) => /[\p{L}\p{N}]/u.test(group.text));
 }
 
-// How hot each box is for several tokens together: the hottest of them counts, and of each only what stands out on this
-// page. A token that is warm everywhere, as small words are on blank paper, says nothing about a place.
+// How hot each box is for tokens together: the hottest of them counts, and of each only what stands out on this page. A
+// token that is warm everywhere, as small words are on blank paper, says nothing about a place.
 function together(tokens) {
   const means = tokens.map(({ heat }) => heat.reduce((sum, one) => sum + one, 0) / heat.length);
   const above = (token, number, at) => 255 * (Math.max(0, token.heat[at] - means[number]) / Math.max(1, 255 - means[number])) ** 2;
@@ -156,7 +156,7 @@ function draw(canvas, boxes, tokens) {
   if (!tokens.length) return;
   const area = ([left, top, right, bottom]) => (right - left) * (bottom - top);
   const order = boxes.map((box, at) => at).sort((a, b) => area(boxes[b]) - area(boxes[a]));
-  const heats = tokens.length === 1 ? tokens[0].heat : together(tokens);
+  const heats = together(tokens);
   for (const at of order) {
     const [red, green, blue, alpha] = colour(heats[at]);
     if (alpha < 12) continue;

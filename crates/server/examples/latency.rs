@@ -18,6 +18,7 @@
 use std::{net::SocketAddr, path::Path, sync::LazyLock, time::Duration, time::Instant};
 
 use colibri_engine::{
+    KeptFeatures,
     checkpoints::{Choice, ModelConfig, PrecisionChoice},
     document::OpenOptions,
     hosted::HostedConfig,
@@ -101,12 +102,16 @@ fn settings(folder: &Path, neighbour: SocketAddr) -> ServerConfig {
                 ..HostedConfig::default()
             },
             builtin_dir: folder.join("builtin"),
+            packed_dir: None,
             retriever: Choice::Named("builtin".to_owned()),
             generator: Choice::Named("openai:clock".to_owned()),
             precision: PrecisionChoice::Auto,
             prompt_version: None,
             tiles: TileOptions::default(),
-            feature_bytes: 0,
+            features: KeptFeatures {
+                max_bytes: 0,
+                ..KeptFeatures::default()
+            },
             memory: None,
         },
         open: OpenOptions::default(),

@@ -3,15 +3,16 @@
 
 use std::path::Path;
 
-use colibri_testkit::random::{Role, SMOLVLM_256M, TINY, write_checkpoint};
+use colibri_testkit::random::{Role, SMOLVLM_2B, SMOLVLM_256M, TINY, write_checkpoint};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [shape, role, folder] = args.as_slice() else {
-        panic!("arguments: SmolVLM-256M|tiny generator|retriever FOLDER");
+        panic!("arguments: SmolVLM-256M|SmolVLM-2.2B|tiny generator|retriever FOLDER");
     };
     let shape = match shape.as_str() {
         "SmolVLM-256M" => SMOLVLM_256M,
+        "SmolVLM-2.2B" => SMOLVLM_2B,
         "tiny" => TINY,
         other => panic!("`{other}` is no known shape"),
     };

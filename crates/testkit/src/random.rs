@@ -36,6 +36,17 @@ pub const SMOLVLM_256M: Shape = Shape {
     rope_theta: 100_000.0,
 };
 
+/// SmolVLM-Instruct, of 2.2 thousand million weights.
+pub const SMOLVLM_2B: Shape = Shape {
+    tile: 384,
+    patch: 14,
+    scale_factor: 3,
+    vision: [1152, 4304, 27, 16],
+    text: [2048, 8192, 24, 32, 32],
+    vocabulary: 49_155,
+    rope_theta: 130_000.0,
+};
+
 /// The same structure at a hundredth of the size, for tests that need only the paths.
 pub const TINY: Shape = Shape {
     tile: 64,

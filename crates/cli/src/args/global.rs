@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, path::PathBuf};
 
-use colibri_engine::{checkpoints::PrecisionChoice, processor::PromptVersion};
+use colibri_engine::{TokenPrecision, checkpoints::PrecisionChoice, processor::PromptVersion};
 
 /// Whether output is in colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -28,6 +28,24 @@ pub(crate) enum Precision {
     Int8,
     /// 4 bits
     Int4,
+}
+
+/// In what form visual tokens are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Features {
+    /// 16 bits
+    F16,
+    /// 8 bits
+    Int8,
+}
+
+impl From<Features> for TokenPrecision {
+    fn from(features: Features) -> Self {
+        match features {
+            Features::F16 => Self::F16,
+            Features::Int8 => Self::Int8,
+        }
+    }
 }
 
 /// Prompts of the retriever.
@@ -107,6 +125,19 @@ pub(crate) struct Global {
     /// Keep at most so much of what is seen on pages beside the index, so that they are looked at once; `off` for none
     #[arg(long, value_name = "SIZE|off", default_value = "2GiB", value_parser = feature_cache, global = true)]
     pub(crate) feature_cache: u64,
+    /// In what form that is kept: int8 takes half the room of f16, and answers may differ in a word
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = Features::F16,
+        hide_possible_values = true,
+        value_name = "f16|int8",
+        global = true
+    )]
+    pub(crate) feature_precision: Features,
+    /// Keep no packed weights on the disk; they make the next start faster and take as much room as in memory
+    #[arg(long, env = "COLIBRI_NO_PACKED", hide_env = true, global = true)]
+    pub(crate) no_packed: bool,
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N", global = true)]
     pub(crate) threads: Option<NonZeroU32>,

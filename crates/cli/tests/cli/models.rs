@@ -351,3 +351,38 @@ fn the_wrong_kind_of_checkpoint_is_named() {
     error: `[home]/retriever` holds a retriever without an output head, not a generator
     ");
 }
+
+#[test]
+fn packed_weights_are_kept_listed_and_removed() {
+    let home = Home::empty();
+    let retriever = home.retriever();
+    let packed = || {
+        let listed = home.run(["models", "list", "--json"]).exits(1).last();
+        listed["packed"].as_array().unwrap().clone()
+    };
+    let embed = |file: &str, more: &[&str]| {
+        let arguments = [
+            "embed",
+            "--retriever",
+            &retriever,
+            "--query",
+            "x",
+            "-o",
+            file,
+        ];
+        run(&home, &[&arguments, more].concat()).exits(0);
+        fs_err::read(home.path(file)).unwrap()
+    };
+    let wanted = embed("0.npy", &["--no-packed"]);
+    assert!(packed().is_empty());
+    assert!(embed("1.npy", &[]) == wanted && embed("2.npy", &[]) == wanted);
+    let kept = packed();
+    assert!(kept.len() == 1 && kept[0]["bytes"].as_u64().unwrap() > 4096);
+    let removed = home.run(["models", "unpack", "--json"]).exits(0).last();
+    assert_eq!(removed["removed"].as_array(), Some(&kept));
+    assert_eq!(removed["bytes"], kept[0]["bytes"]);
+    assert!(packed().is_empty());
+    let said = home.run(["models", "unpack"]).exits(0);
+    assert_eq!(said.stdout, "nothing is packed\n");
+    assert!(embed("3.npy", &[]) == wanted);
+}

@@ -9,7 +9,7 @@ use std::{
 
 use colibri_index::{Filter, Index, PageId};
 use colibri_models::{
-    VisualTokens,
+    TokenPrecision, VisualTokens,
     generate::{Completion, Step, StopReason},
     generators::{Looking, Request},
     processor::Message,
@@ -257,7 +257,8 @@ impl<'a> Answering<'a> {
         let mut features_bytes = 0;
         let answer = if let Some(looking) = looking {
             let mut on_tile = |done, total| on_step(Step::Tile { done, total }).is_continue();
-            look(looking, pictures, &mut on_tile).and_then(|seen| {
+            let precision = self.models.config().features.precision;
+            look(looking, pictures, precision, &mut on_tile).and_then(|seen| {
                 features_bytes = seen.iter().map(VisualTokens::num_bytes).sum::<usize>();
                 looking.generate_seen(&messages, &seen, options, &mut on_step)
             })
@@ -338,8 +339,8 @@ impl<'a> Answering<'a> {
         });
         let looking = generator.model.looking();
         let seen = looking.and_then(|looking| {
-            let max_bytes = self.models.config().feature_bytes;
-            Seen::new(self.index.dir(), max_bytes, looking.look_key())
+            let kept = self.models.config().features;
+            Seen::new(self.index.dir(), kept, looking.look_key())
         });
         let (mut pages, mut pictures) = (Vec::new(), Vec::new());
         for index in order {
@@ -397,23 +398,25 @@ struct Keep {
     page: u32,
 }
 
-/// Looks at the pages that have not been looked at.
+/// Looks at the pages that have not been looked at. What is seen is rounded as it would be kept, so that an answer does
+/// not depend on whether it was.
 fn look(
     looking: &dyn Looking,
     pictures: Vec<Picture>,
+    precision: TokenPrecision,
     on_tile: &mut dyn FnMut(usize, usize) -> bool,
 ) -> colibri_models::Result<Vec<VisualTokens>> {
     let seen = pictures.into_iter().map(|picture| match picture {
         Picture::Seen(tokens) => Ok(tokens),
         Picture::Drawn { image, keep } => {
-            let tokens = looking.look(&image, on_tile)?;
+            let tokens = looking.look(&image, on_tile)?.rounded(precision);
             if let Some(Keep {
                 seen,
                 content,
                 page,
             }) = keep
             {
-                seen.keep(&content, page, &tokens);
+                seen.keep(&content, page, tokens.clone());
             }
             Ok(tokens)
         }

@@ -150,12 +150,13 @@ mod tests {
             hub: HubConfig::new(scratch.path().join("hub")),
             hosted: HostedConfig::default(),
             builtin_dir: cache,
+            packed_dir: None,
             retriever: Choice::Found(Box::new(pair.retriever)),
             generator: Choice::Found(Box::new(pair.generator)),
             precision: PrecisionChoice::F32,
             prompt_version: None,
             tiles: colibri_models::processor::TileOptions::default(),
-            feature_bytes: crate::DEFAULT_FEATURE_BYTES,
+            features: crate::KeptFeatures::default(),
             memory: None,
         });
         let options = PipelineOptions {

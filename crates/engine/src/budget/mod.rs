@@ -12,11 +12,12 @@ use colibri_models::{
     Precision, TensorPool,
     footprint::{Footprint, Needs, Role},
     processor::TileOptions,
+    registry,
 };
 
 use crate::{
     Error, Result,
-    checkpoints::{Located, PrecisionChoice},
+    checkpoints::{BUILTIN, Located, PrecisionChoice},
     threads,
 };
 
@@ -25,9 +26,9 @@ pub(crate) use swap::Swapped;
 /// The program itself with its libraries and threads, by measurement.
 const PROGRAM_BYTES: u64 = 21_000_000;
 /// An index that is written: the catalogue, rows and words on their way.
-const WRITING_BYTES: u64 = 14_000_000;
-/// The process that reads PDFs, while it draws an ordinary page.
-const PDF_WORKER_BYTES: u64 = 42_000_000;
+const WRITING_BYTES: u64 = 18_000_000;
+/// The process that reads PDFs while it draws an ordinary page, or a picture of eight megapixels while it is decoded.
+const PDF_WORKER_BYTES: u64 = 46_000_000;
 /// Words of a prompt besides its pages, in tokens.
 const WORDS: u64 = 400;
 /// A question to a retriever, in tokens.
@@ -211,7 +212,8 @@ fn with_pages(
             )
         }
     };
-    let program_bytes = PROGRAM_BYTES + footprint.tokenizer + program_bytes;
+    let program_bytes =
+        PROGRAM_BYTES + embedded_bytes(asked.located) + footprint.tokenizer + program_bytes;
     let weights = footprint.matrices + footprint.values;
     ModelPlan {
         role,
@@ -229,6 +231,15 @@ fn with_pages(
         kv_bytes_per_token: footprint.kv_per_token,
         held_in: precision,
     }
+}
+
+/// What the program carries of a checkpoint, which is read to see whether it is unpacked.
+fn embedded_bytes(located: &Located) -> u64 {
+    if located.name != BUILTIN {
+        return 0;
+    }
+    let size = registry::weight_size(located.checkpoint.base_folder());
+    size.map_or(0, |(_, bytes)| bytes)
 }
 
 /// The name of a precision, as it is given on the command line.

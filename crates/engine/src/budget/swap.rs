@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use colibri_models::{
     Result, VisualTokens, WeightBytes,
-    retrievers::{PageEmbedding, Retriever, RetrieverSettings, Rows},
+    retrievers::{PageEmbedding, QueryToken, Retriever, RetrieverSettings, Rows},
 };
 use image::RgbImage;
 
@@ -74,6 +74,10 @@ impl Retriever for Swapped {
 
     fn embed_query(&self, query: &str) -> Result<Rows> {
         self.model()?.embed_query(query)
+    }
+
+    fn query_tokens(&self, query: &str) -> Result<Vec<QueryToken>> {
+        self.model()?.query_tokens(query)
     }
 
     /// Those that are held.

@@ -8,7 +8,7 @@ use colibri_models::{
     registry::Checkpoint,
 };
 
-use crate::{hosted::HostedConfig, hub::HubConfig};
+use crate::{KeptFeatures, hosted::HostedConfig, hub::HubConfig};
 
 /// The retriever that serves when none is named.
 pub const DEFAULT_RETRIEVER: &str = "vidore/colSmol-256M";
@@ -93,6 +93,8 @@ pub struct ModelConfig {
     pub hosted: HostedConfig,
     /// Where the built-in checkpoint is unpacked, and where hashes of weights are kept.
     pub builtin_dir: PathBuf,
+    /// Where packed matrices are kept, so that the next start maps them; `None` to keep none.
+    pub packed_dir: Option<PathBuf>,
     /// The retriever.
     pub retriever: Choice,
     /// The generator.
@@ -104,8 +106,8 @@ pub struct ModelConfig {
     /// How pictures are cut, where it differs from the checkpoint. Whether they are cut at all is said to
     /// the generator alone.
     pub tiles: TileOptions,
-    /// Bytes of what is seen on pages that are kept beside an index; 0 for none.
-    pub feature_bytes: u64,
+    /// How much of what is seen on pages is kept beside an index, and in what form.
+    pub features: KeptFeatures,
     /// The greatest resident size of this process that is to be kept to; `None` for no limit.
     pub memory: Option<u64>,
 }

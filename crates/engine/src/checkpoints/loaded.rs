@@ -6,7 +6,7 @@ use colibri_index::Settings;
 use colibri_models::{generators::Generator, retrievers::Retriever};
 
 use super::{BUILTIN, Located};
-use crate::{Result, budget::ModelPlan, hub::Progress};
+use crate::{KeptFeatures, Result, budget::ModelPlan, hub::Progress};
 
 /// A retriever that is loaded.
 #[derive(Clone)]
@@ -15,8 +15,8 @@ pub struct LoadedRetriever {
     pub located: Located,
     /// The model.
     pub model: Arc<dyn Retriever>,
-    /// Bytes of what it sees on pages that are kept beside an index; 0 for none.
-    pub feature_bytes: u64,
+    /// How much of what it sees on pages is kept beside an index.
+    pub features: KeptFeatures,
 }
 
 impl LoadedRetriever {

@@ -19,6 +19,7 @@ use std::{
 use colibri_models::{
     Placement, TensorPool,
     footprint::Role,
+    machine,
     registry::{self, Checkpoint, LoadOptions},
     retrievers::Retriever,
 };
@@ -31,7 +32,7 @@ use crate::{
 };
 
 pub use builtin::{ABOUT_BUILTIN, BUILTIN};
-pub use colibri_models::{Part, SharedPart};
+pub use colibri_models::{KeptWeights, Part, SharedPart, list_packed, remove_packed};
 pub use config::{
     Choice, DEFAULT_GENERATOR, DEFAULT_RETRIEVER, Located, ModelConfig, PrecisionChoice,
 };
@@ -61,7 +62,10 @@ impl Models {
     /// Nothing is opened yet.
     pub fn new(config: ModelConfig) -> Self {
         let hub = Hub::new(config.hub.clone());
-        let pool = Arc::new(TensorPool::new(Some(config.builtin_dir.join("tensors"))));
+        let pool = Arc::new(
+            TensorPool::new(Some(config.builtin_dir.join("tensors")))
+                .keep_packed(config.packed_dir.clone()),
+        );
         Self {
             config,
             hub,
@@ -115,6 +119,7 @@ impl Models {
         let generator = Arc::clone(&self.generator);
         let swapped = Arc::new(Swapped::new(Box::new(move || {
             *generator.lock().unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
+            machine::return_freed_blocks();
             registry::load_retriever(&checkpoint, &options)
         }))?);
         self.budget().swapped = Some(Arc::clone(&swapped));
@@ -140,7 +145,7 @@ impl Models {
             Ok(Slot::Loaded(LoadedRetriever {
                 located,
                 model,
-                feature_bytes: self.config.feature_bytes,
+                features: self.config.features,
             }))
         })
     }
@@ -323,6 +328,7 @@ impl Models {
             .generator
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
+        machine::return_freed_blocks();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use colibri_models::{Precision, WeightBytes, footprint::Role, generators::Looking};
+use colibri_models::{Precision, WeightBytes, footprint::Role, generators::Looking, machine};
 
 use super::{
     Choice, Models,
@@ -143,6 +143,7 @@ impl Models {
                 plan.keep_prefixes(limit, both);
             } else if let Some(swapped) = &budget.swapped {
                 swapped.release();
+                machine::return_freed_blocks();
                 plan.shared_bytes = 0;
             }
         }

@@ -194,7 +194,7 @@ impl Encoder<'_> {
             Err(error) => return Err(error.into()),
         };
         if let (Some(seen), Some(tokens)) = (&self.seen, tokens) {
-            seen.keep(content_hash, record.number, &tokens);
+            seen.keep(content_hash, record.number, tokens);
         }
         record.rows = Some(MultiVector::from_f32(
             embedding.rows.dim,

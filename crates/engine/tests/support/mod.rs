@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use colibri_engine::{
+    KeptFeatures,
     checkpoints::{Choice, ModelConfig, Models, PrecisionChoice},
     hosted::HostedConfig,
     hub::HubConfig,
@@ -32,12 +33,16 @@ pub(crate) fn models(folder: &Path, change: impl FnOnce(&mut ModelConfig)) -> Mo
         hub,
         hosted: HostedConfig::default(),
         builtin_dir: folder.join("cache"),
+        packed_dir: Some(folder.join("packed")),
         retriever: named(&folder.join("retriever")),
         generator: named(&folder.join("generator")),
         precision: PrecisionChoice::F32,
         prompt_version: None,
         tiles: TileOptions::default(),
-        feature_bytes: 0,
+        features: KeptFeatures {
+            max_bytes: 0,
+            ..KeptFeatures::default()
+        },
         memory: None,
     };
     change(&mut config);

@@ -93,8 +93,8 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
             let rows = row_blocks[job].clone();
             with_operands(kernels, x.slice(rows.clone()), &forms, 0, |operands| {
                 for (task, operand) in tasks.iter().zip(operands) {
-                    let panels = 0..task.weights.num_panels(kernels);
-                    multiply(kernels, task, *operand, rows.clone(), panels);
+                    let vectors = 0..num_vectors(kernels, task);
+                    multiply(kernels, task, *operand, rows.clone(), vectors);
                 }
             });
         });
@@ -103,17 +103,34 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
 
     // Few rows: they are narrowed here, once, and the panels are shared out.
     let runs_wanted = wanted.div_ceil(row_blocks.len());
-    let panels_of = |task: &Task<'_>| task.weights.num_panels(kernels);
-    let all_panels: usize = tasks.iter().map(panels_of).sum();
-    let panels_at_once = (all_panels / runs_wanted).max(1);
+    // A weight that is read once may be read by halves of panels: of nine panels two threads get four and a half each.
+    let grain =
+        if num_rows <= kernels.tile_rows && tasks.iter().all(|task| has_halves(task.weights)) {
+            kernels.panel_width.div_ceil(2 * kernels.lanes)
+        } else {
+            kernels.panel_width / kernels.lanes
+        };
+    let grains_of = |task: &Task<'_>| num_vectors(kernels, task).div_ceil(grain);
+    let all_grains: usize = tasks.iter().map(grains_of).sum();
     let mut jobs = Vec::new();
+    let mut first = 0;
+    let runs: Vec<_> = split(all_grains, runs_wanted.min(all_grains)).collect();
     for (index, task) in tasks.iter().enumerate() {
-        for first in (0..panels_of(task)).step_by(panels_at_once) {
-            let panels = first..(first + panels_at_once).min(panels_of(task));
+        let end = first + grains_of(task);
+        for run in &runs {
+            let (from, to) = (
+                run.start.max(first) - first,
+                run.end.min(end).saturating_sub(first),
+            );
+            if from >= to {
+                continue;
+            }
+            let vectors = from * grain..(to * grain).min(num_vectors(kernels, task));
             for rows in &row_blocks {
-                jobs.push((index, rows.clone(), panels.clone()));
+                jobs.push((index, rows.clone(), vectors.clone()));
             }
         }
+        first = end;
     }
     let narrow_nanos = (num_rows * x.num_cols()) as u64 / 6;
     with_operands(kernels, x, &forms, narrow_nanos, |operands| {
@@ -123,7 +140,7 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
             .map(|(words, operand)| (words, operand.stride, operand.is_wide, operand.scales))
             .collect();
         parallel::for_each(jobs.len(), nanos, |job| {
-            let (index, rows, panels) = jobs[job].clone();
+            let (index, rows, vectors) = jobs[job].clone();
             let (words, stride, is_wide, scales) = operands[index];
             let operand = Operand {
                 words: words.get().cast_const().wrapping_add(rows.start * stride),
@@ -135,9 +152,19 @@ pub(super) fn run(kernels: &'static Kernels, x: Rows<'_>, products: &mut [Produc
                     &scales[rows.clone()]
                 },
             };
-            multiply(kernels, &tasks[index], operand, rows, panels);
+            multiply(kernels, &tasks[index], operand, rows, vectors);
         });
     });
+}
+
+/// Vectors of output features.
+fn num_vectors(kernels: &Kernels, task: &Task<'_>) -> usize {
+    task.weights.out_features().div_ceil(kernels.lanes)
+}
+
+/// Whether a part of a panel can be multiplied alone.
+fn has_halves(weights: &PackedMatrix) -> bool {
+    weights.precision() != Precision::Int4
 }
 
 /// Nanoseconds on one thread, roughly: the greater of arithmetic and reading the weights.
@@ -178,13 +205,14 @@ fn widen_steps(steps: &[u32], width: usize, out: &mut [u32]) {
     }
 }
 
-/// Multiplies the rows of `operand`, which are `rows` of the output, with a run of panels.
+/// Multiplies the rows of `operand`, which are `rows` of the output, with a run of vectors of output features: whole
+/// panels, but for what [`has_halves`].
 fn multiply(
     kernels: &Kernels,
     task: &Task<'_>,
     operand: Operand<'_>,
     rows: Range<usize>,
-    panels: Range<usize>,
+    vectors: Range<usize>,
 ) {
     let weights = task.weights;
     let (words, precision) = (weights.words(), weights.precision());
@@ -230,9 +258,13 @@ fn multiply(
     };
     with_scratch(waiting_words + wide_words, |scratch| {
         let (sums, wide) = scratch.split_at_mut(waiting_words);
-        for panel in panels {
-            let width = weights.panel_width(kernels, panel);
-            let first_column = panel * kernels.panel_width;
+        let in_panel = kernels.panel_width / kernels.lanes;
+        for panel in vectors.start / in_panel..vectors.end.div_ceil(in_panel) {
+            // Words of a step, where the part of this job begins in it, and how many it has.
+            let stride = weights.panel_width(kernels, panel);
+            let skipped = vectors.start.saturating_sub(panel * in_panel) * kernels.lanes;
+            let width = stride.min((vectors.end - panel * in_panel) * kernels.lanes) - skipped;
+            let first_column = panel * kernels.panel_width + skipped;
             let columns = width.min(weights.out_features() - first_column);
             let steps = weights.panel(kernels, panel);
             let bias = task
@@ -245,7 +277,7 @@ fn multiply(
                 let mut right = if is_nibbles {
                     &steps[int4::step_of(range.start) * width..]
                 } else {
-                    &steps[range.start * width..range.end * width]
+                    &steps[range.start * stride + skipped..range.end * stride]
                 };
                 if is_nibbles && !in_registers {
                     // SAFETY: the panel has all steps up to its last, the scratch an even number for each block.
@@ -272,7 +304,7 @@ fn multiply(
                     let sums = &mut sums[at..at + tile_rows.len() * MAX_PANEL_WIDTH];
                     let tile = Kernels::tile(tiles, tile_rows.len(), width / kernels.lanes);
                     // SAFETY: the tile's rows are rows of the operand, whose words reach to `range.end`; the
-                    // panel has `width` words in each of its steps; the sums were cut to the tile's rows.
+                    // panel has `width` words from there on in each of its steps; the sums were cut to the tile's rows.
                     unsafe {
                         tile(&Tile {
                             words: parts * range.len(),
@@ -281,7 +313,7 @@ fn multiply(
                                 .add(tile_rows.start * operand.stride + parts * range.start),
                             left_stride: operand.stride,
                             right: right.as_ptr(),
-                            right_stride: width,
+                            right_stride: stride,
                             sums: sums.as_mut_ptr(),
                             sums_stride: MAX_PANEL_WIDTH,
                             accumulate: block > 0,

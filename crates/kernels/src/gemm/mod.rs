@@ -10,6 +10,7 @@ mod drive;
 pub(crate) mod int4;
 mod operand;
 mod packed;
+mod parts;
 
 use crate::isa::Isa;
 use crate::rows::{Rows, RowsMut};
@@ -17,6 +18,7 @@ use crate::simd::Kernels;
 
 pub(crate) use drive::split;
 pub use packed::PackedMatrix;
+pub use parts::{Foreign, Parts, packing};
 
 /// The type in which weights are kept and multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use crate::gemm::{Precision, columns, int4};
+use crate::gemm::{Precision, columns, int4, parts::Panels};
 use crate::isa::Isa;
 use crate::memory::Buffer;
 use crate::pack::Panel;
@@ -21,17 +21,17 @@ const BLOCK_VALUES: usize = 65_536;
 
 /// Weights of a linear layer, `(out_features, in_features)`, packed for one instruction set.
 pub struct PackedMatrix {
-    isa: Isa,
-    precision: Precision,
-    out_features: usize,
-    in_features: usize,
-    panels: Buffer,
+    pub(super) isa: Isa,
+    pub(super) precision: Precision,
+    pub(super) out_features: usize,
+    pub(super) in_features: usize,
+    pub(super) panels: Panels,
     /// Integers: the scale of every output feature, padded to whole vectors.
-    scales: Vec<f32>,
+    pub(super) scales: Vec<f32>,
     /// Integers: what the offset of the activations adds to every output feature, padded to whole vectors.
-    compensation: Vec<u32>,
+    pub(super) compensation: Vec<u32>,
     /// Integers: what activations of each input feature are multiplied by; see [`columns`].
-    factors: Option<Box<[f32]>>,
+    pub(super) factors: Option<Box<[f32]>>,
 }
 
 impl PackedMatrix {
@@ -73,7 +73,7 @@ impl PackedMatrix {
             precision,
             out_features,
             in_features,
-            panels: Buffer::zeroed(padded * precision.steps(in_features)),
+            panels: Panels::Own(Buffer::zeroed(padded * precision.steps(in_features))),
             scales: Vec::new(),
             compensation: Vec::new(),
             factors: None,
@@ -333,10 +333,6 @@ impl PackedMatrix {
     /// Steps of the shared dimension.
     pub(super) fn words(&self) -> usize {
         self.precision.words(self.in_features)
-    }
-
-    pub(super) fn num_panels(&self, kernels: &Kernels) -> usize {
-        self.out_features.div_ceil(kernels.panel_width)
     }
 
     /// Width of a panel in words, whole vectors.

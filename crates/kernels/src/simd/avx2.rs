@@ -13,7 +13,8 @@
 use std::arch::x86_64::*;
 
 use super::table::kernel_table;
-use super::{Simd, read, write};
+use super::{Simd, read, samples, write};
+use crate::resample::Weights;
 
 /// Proof that the machine has the features named in [`kernel_table`]'s use below; with `VNNI` also the instruction
 /// that multiplies and adds four bytes, in its 256-bit form.
@@ -293,6 +294,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         assert!(from.len() >= LANES);
         // SAFETY: the token proves the feature; the length was checked.
         unsafe { _mm256_cvtph_ps(read(from.as_ptr())) }
+    }
+
+    #[inline(always)]
+    unsafe fn weighted_sums(self, weights: &Weights, source: &[u8], stride: usize, out: &mut [u8]) {
+        // SAFETY: the token proves the feature; the caller vouches for the samples.
+        unsafe { samples::avx2(weights, source, stride, out) }
     }
 
     #[inline(always)]

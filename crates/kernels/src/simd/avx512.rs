@@ -14,7 +14,8 @@
 use std::arch::x86_64::*;
 
 use super::table::kernel_table;
-use super::{Simd, read, write};
+use super::{Simd, read, samples, write};
+use crate::resample::Weights;
 
 /// Proof that the machine has the features named in [`kernel_table`]'s use below.
 #[derive(Clone, Copy)]
@@ -237,6 +238,12 @@ impl Simd for Avx512 {
         assert!(from.len() >= LANES);
         // SAFETY: the token proves the feature; the length was checked.
         unsafe { _mm512_cvtph_ps(read(from.as_ptr())) }
+    }
+
+    #[inline(always)]
+    unsafe fn weighted_sums(self, weights: &Weights, source: &[u8], stride: usize, out: &mut [u8]) {
+        // SAFETY: the token proves the feature; the caller vouches for the samples.
+        unsafe { samples::avx512(weights, source, stride, out) }
     }
 
     #[inline(always)]

@@ -16,9 +16,13 @@ mod avx2;
 mod avx512;
 pub(crate) mod nibbles;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod samples;
 pub(crate) mod table;
 
 pub(crate) use table::Kernels;
+
+use crate::resample::{Weights, portable};
 
 /// The registers of an instruction set and what can be done with them.
 ///
@@ -99,6 +103,14 @@ pub(crate) trait Simd: Copy {
     fn store_bytes(self, value: Self::F, offset: i32, to: &mut [u8]);
     /// `LANES` binary16 values, given as bits, widened.
     fn load_f16(self, from: &[u16]) -> Self::F;
+
+    /// See [`crate::resample::weighted_sums`].
+    ///
+    /// # Safety
+    /// `source` must hold `out.len()` samples for every weight.
+    unsafe fn weighted_sums(self, weights: &Weights, source: &[u8], stride: usize, out: &mut [u8]) {
+        portable(weights, source, stride, out);
+    }
 
     /// Transposes a block of `LANES × LANES` words.
     ///

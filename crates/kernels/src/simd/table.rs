@@ -2,6 +2,7 @@
 
 use crate::isa::Isa;
 use crate::micro::{Finish, Tile};
+use crate::resample::Weights;
 
 /// A register tile of so many rows and vectors, see [`crate::micro::tile`].
 pub(crate) type TileFn = unsafe fn(&Tile);
@@ -49,6 +50,7 @@ pub(crate) struct Kernels {
     pub(crate) l2_normalize: fn(&mut [f32]),
     pub(crate) rotate: fn(&mut [f32], &mut [f32], &[f32], &[f32]),
     pub(crate) raise: fn(&[f32], &mut [f32]),
+    pub(crate) weighted_sums: fn(&Weights, &[u8], usize, &mut [u8]),
 }
 
 impl Kernels {
@@ -88,6 +90,7 @@ macro_rules! kernel_table {
         use crate::micro::{self, Finish, Tile};
         use crate::nibble_tile::{self, Unpack};
         use crate::pack::{self, Panel};
+        use crate::resample;
         use crate::simd::table::Kernels;
         use crate::vector;
 
@@ -195,6 +198,11 @@ macro_rules! kernel_table {
         unsafe fn raise(products: &[f32], best: &mut [f32]) {
             vector::raise($token, products, best)
         }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn weighted_sums(weights: &resample::Weights, source: &[u8], stride: usize, out: &mut [u8]) {
+            // SAFETY: `resample::weighted_sums_with` has checked the number of samples.
+            unsafe { $token.weighted_sums(weights, source, stride, out) }
+        }
 
         // SAFETY, for every closure below: a reference to the table exists only on machines that have the
         // features, see `Kernels::of`.
@@ -244,6 +252,8 @@ macro_rules! kernel_table {
             rotate: |low, high, cos, sin| unsafe { rotate(low, high, cos, sin) },
             // SAFETY: see above.
             raise: |products, best| unsafe { raise(products, best) },
+            // SAFETY: see above.
+            weighted_sums: |weights, source, stride, out| unsafe { weighted_sums(weights, source, stride, out) },
         };
     };
 }

@@ -3,6 +3,7 @@
 
 mod attention;
 mod products;
+mod resample;
 mod rows;
 mod search;
 

@@ -115,6 +115,53 @@ impl Idefics3Generator {
         completion
     }
 
+    /// [`Looking::generate_seen`] with every stage of the prefill shown to `trace`; the whole prompt is read.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn generate_seen_traced(
+        &self,
+        messages: &[Message],
+        seen: &[VisualTokens],
+        options: &GenerateOptions,
+        trace: &mut dyn Trace,
+    ) -> Result<Completion> {
+        self.prefixes.clear();
+        let mut go_on = |_: Step<'_>| ControlFlow::Continue(());
+        let completion = self.generate_from_seen(messages, seen, options, &mut go_on, trace);
+        self.prefixes.clear();
+        completion
+    }
+
+    fn generate_from_seen(
+        &self,
+        messages: &[Message],
+        seen: &[VisualTokens],
+        options: &GenerateOptions,
+        on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
+        trace: &mut dyn Trace,
+    ) -> Result<Completion> {
+        let grids: Vec<TileGrid> = seen.iter().map(VisualTokens::grid).collect();
+        let ids = self.processor.ids(messages, &grids, true)?;
+        self.check_length(ids.len())?;
+        let text = self.backbone.text();
+        let visual = VisualTokens::all(seen)?
+            .map(|visual| visual.to_device(text.device()))
+            .transpose()?;
+        let pictures: Vec<([u8; 32], usize)> = seen
+            .iter()
+            .map(|seen| (seen.hash(), seen.num_tokens()))
+            .collect();
+        let looked = Looked {
+            positions: prefix::positions(&ids, self.backbone.config().image_token_id(), &pictures),
+            ids,
+            visual,
+        };
+        let num_tokens = looked.ids.len();
+        let answer = self.answer(looked, options, on_step, trace);
+        or_cancelled(answer, num_tokens)
+    }
+
     fn generate_from(
         &self,
         request: &Request<'_>,
@@ -388,25 +435,7 @@ impl Looking for Idefics3Generator {
         options: &GenerateOptions,
         on_step: &mut dyn FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Completion> {
-        let grids: Vec<TileGrid> = seen.iter().map(VisualTokens::grid).collect();
-        let ids = self.processor.ids(messages, &grids, true)?;
-        self.check_length(ids.len())?;
-        let text = self.backbone.text();
-        let visual = VisualTokens::all(seen)?
-            .map(|visual| visual.to_device(text.device()))
-            .transpose()?;
-        let pictures: Vec<([u8; 32], usize)> = seen
-            .iter()
-            .map(|seen| (seen.hash(), seen.num_tokens()))
-            .collect();
-        let looked = Looked {
-            positions: prefix::positions(&ids, self.backbone.config().image_token_id(), &pictures),
-            ids,
-            visual,
-        };
-        let num_tokens = looked.ids.len();
-        let answer = self.answer(looked, options, on_step, &mut NoTrace);
-        or_cancelled(answer, num_tokens)
+        self.generate_from_seen(messages, seen, options, on_step, &mut NoTrace)
     }
 
     fn tiles_looked_at(&self) -> u64 {

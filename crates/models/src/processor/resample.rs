@@ -10,32 +10,25 @@
 //! begins with the columns where the height loses more than twice what the width loses. Of pages
 //! that touches only tall ones (the overview of a page cut into one or two columns of four).
 //!
-//! Speed: a page takes five such passes of some 300 million multiplications. Sixteen samples are
-//! computed side by side, each weight split into two 16-bit halves so that the compiler can use
-//! 16-bit multipliers, which every x86-64 and AArch64 has (a 32-bit one would need SSE 4.1). For
-//! the horizontal pass sixteen rows are interleaved first, so both passes share one inner loop.
+//! Speed: a page takes five such passes of some 300 million multiplications. They are the kernels'
+//! ([`colibri_nn::samples`]). For the horizontal pass 64 rows are interleaved first, so that both
+//! passes are sums over rows.
 //!
 //! Limits: three channels only, whole images only (no `box`, no `reducing_gap`).
 
 use std::f64::consts::PI;
 
+use colibri_nn::samples::{FRACTION_BITS, Weights, transpose, weighted_sums};
 use image::RgbImage;
 use rayon::prelude::*;
 
 use super::error::{Error, Result};
 
-/// Samples computed side by side.
-const LANES: usize = 16;
+/// Rows that the horizontal pass takes at a time.
+const ROWS: usize = 64;
 
 /// Colour channels of a pixel.
 const CHANNELS: usize = 3;
-
-/// Fractional bits of a weight (`PRECISION_BITS` in Pillow: 32 - 8 - 2).
-const PRECISION_BITS: u32 = 22;
-
-/// Bits in the lower half of a weight. The upper half of a weight of 1.0 is 2048 and Lanczos
-/// weights stay below 2, so both halves fit 16 signed bits.
-const LOW_BITS: u32 = 11;
 
 /// A resampling filter, by Pillow's name. The numbers are those of `resample` in
 /// `preprocessor_config.json` (`PIL.Image.Resampling`).
@@ -119,12 +112,12 @@ pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> Resu
     }
     let (from_width, from_height) = image.dimensions();
     let across = |pixels: &[u8]| {
-        let axis = Axis::new(from_width as usize, width as usize, filter);
-        horizontal(pixels, from_width as usize, &axis)
+        let windows = windows(from_width as usize, width as usize, filter);
+        horizontal(pixels, from_width as usize, &windows)
     };
     let down = |pixels: &[u8], width: u32| {
-        let axis = Axis::new(from_height as usize, height as usize, filter);
-        vertical(pixels, width as usize * CHANNELS, &axis)
+        let windows = windows(from_height as usize, height as usize, filter);
+        vertical(pixels, width as usize * CHANNELS, &windows)
     };
     let source = image.as_raw();
     // A pass that changes nothing is left out.
@@ -149,189 +142,92 @@ fn columns_first((from_width, from_height): (u32, u32), (width, height): (u32, u
     down > 0 && down > lost(from_width, width) * 2
 }
 
-/// One weight in two halves: `high * 2^11 + low`, low in 0..2048.
-#[derive(Debug, Clone, Copy)]
-struct Tap {
-    high: i16,
-    low: i16,
-}
-
-impl Tap {
-    /// Rounds a normalised weight to 22 fractional bits, halves away from zero, as Pillow does.
-    fn new(weight: f64) -> Self {
-        let half = if weight < 0.0 { -0.5 } else { 0.5 };
-        let fixed = (weight * f64::from(1u32 << PRECISION_BITS) + half) as i32;
-        Self {
-            high: (fixed >> LOW_BITS) as i16,
-            low: (fixed & ((1 << LOW_BITS) - 1)) as i16,
-        }
-    }
+/// Rounds a normalised weight to 22 fractional bits, halves away from zero, as Pillow does.
+fn fixed(weight: f64) -> i32 {
+    let half = if weight < 0.0 { -0.5 } else { 0.5 };
+    (weight * f64::from(1u32 << FRACTION_BITS) + half) as i32
 }
 
 /// The source samples that make one output sample.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Window {
     /// First source sample.
     start: usize,
-    /// First weight in [`Axis::taps`].
-    first: usize,
-    /// Number of samples and weights.
-    len: usize,
+    weights: Weights,
 }
 
-/// Windows and weights of one axis (`precompute_coeffs` and `normalize_coeffs_8bpc`).
-#[derive(Debug)]
-struct Axis {
-    windows: Vec<Window>,
-    taps: Vec<Tap>,
+/// The windows of one axis (`precompute_coeffs` and `normalize_coeffs_8bpc`).
+fn windows(from: usize, to: usize, filter: Filter) -> Vec<Window> {
+    fixed_weights(from, to, filter)
+        .map(|(start, weights)| Window {
+            start,
+            weights: Weights::new(&weights),
+        })
+        .collect()
 }
 
-impl Axis {
-    fn new(from: usize, to: usize, filter: Filter) -> Self {
-        let scale = from as f64 / to as f64;
-        let filter_scale = scale.max(1.0);
-        let support = filter.support() * filter_scale;
-        let step = 1.0 / filter_scale;
-        let mut windows = Vec::with_capacity(to);
-        let mut taps = Vec::new();
-        let mut weights = Vec::new();
-        for i in 0..to {
-            let center = (i as f64 + 0.5) * scale;
-            // The casts truncate; negative numbers become 0, as Pillow clamps them.
-            let start = (center - support + 0.5) as usize;
-            let end = ((center + support + 0.5) as usize).min(from);
-            weights.clear();
-            weights.extend((start..end).map(|x| filter.weight((x as f64 - center + 0.5) * step)));
-            let sum: f64 = weights.iter().sum();
-            windows.push(Window {
-                start,
-                first: taps.len(),
-                len: weights.len(),
-            });
-            let scaled = |&weight: &f64| if sum == 0.0 { weight } else { weight / sum };
-            taps.extend(weights.iter().map(scaled).map(Tap::new));
-        }
-        Self { windows, taps }
-    }
-
-    fn taps(&self, window: Window) -> &[Tap] {
-        &self.taps[window.first..window.first + window.len]
-    }
-}
-
-/// Sixteen weighted sums: lane `i` is the sum over taps `t` of weight `t` times
-/// `source[t * stride + i]`, rounded and clamped to 8 bits.
-#[inline]
-fn mix(taps: &[Tap], source: &[u8], stride: usize) -> [u8; LANES] {
-    let mut high = [0i32; LANES];
-    let mut low = [0i32; LANES];
-    let mut at = 0;
-    for tap in taps {
-        let samples = &source[at..at + LANES];
-        let (h, l) = (i32::from(tap.high), i32::from(tap.low));
-        for i in 0..LANES {
-            // Wrapping, so that the compiler may vectorise where overflow checks are on. The total
-            // stays within 32 bits (Pillow computes it in an int), so partial wraps cancel.
-            let sample = i32::from(samples[i]);
-            high[i] = high[i].wrapping_add(h.wrapping_mul(sample));
-            low[i] = low[i].wrapping_add(l.wrapping_mul(sample));
-        }
-        at += stride;
-    }
-    let mut out = [0u8; LANES];
-    for i in 0..LANES {
-        out[i] = finish(high[i], low[i]);
-    }
-    out
-}
-
-/// One weighted sum, for images narrower than [`LANES`] samples.
-fn mix_one(taps: &[Tap], source: &[u8], stride: usize) -> u8 {
-    let (mut high, mut low) = (0i32, 0i32);
-    for (tap, &sample) in taps.iter().zip(source.iter().step_by(stride)) {
-        high = high.wrapping_add(i32::from(tap.high).wrapping_mul(i32::from(sample)));
-        low = low.wrapping_add(i32::from(tap.low).wrapping_mul(i32::from(sample)));
-    }
-    finish(high, low)
-}
-
-/// Joins the halves, rounds, drops the fractional bits and clamps (`clip8`).
-#[inline]
-fn finish(high: i32, low: i32) -> u8 {
-    let sum = (high << LOW_BITS)
-        .wrapping_add(low)
-        .wrapping_add(1 << (PRECISION_BITS - 1));
-    (sum >> PRECISION_BITS).clamp(0, 255) as u8
+/// The first source sample and the weights of every output sample.
+fn fixed_weights(
+    from: usize,
+    to: usize,
+    filter: Filter,
+) -> impl Iterator<Item = (usize, Vec<i32>)> {
+    let scale = from as f64 / to as f64;
+    let filter_scale = scale.max(1.0);
+    let support = filter.support() * filter_scale;
+    let step = 1.0 / filter_scale;
+    (0..to).map(move |i| {
+        let center = (i as f64 + 0.5) * scale;
+        // The casts truncate; negative numbers become 0, as Pillow clamps them.
+        let start = (center - support + 0.5) as usize;
+        let end = ((center + support + 0.5) as usize).min(from);
+        let weight = |x: usize| filter.weight((x as f64 - center + 0.5) * step);
+        let weights: Vec<f64> = (start..end).map(weight).collect();
+        let sum: f64 = weights.iter().sum();
+        let scaled = |weight: f64| if sum == 0.0 { weight } else { weight / sum };
+        (start, weights.into_iter().map(scaled).map(fixed).collect())
+    })
 }
 
 /// Resizes every row. `source` is (row, column, channel) with rows of `width` pixels.
-fn horizontal(source: &[u8], width: usize, axis: &Axis) -> Vec<u8> {
+fn horizontal(source: &[u8], width: usize, windows: &[Window]) -> Vec<u8> {
     let row_bytes = width * CHANNELS;
-    let out_row_bytes = axis.windows.len() * CHANNELS;
+    let out_row_bytes = windows.len() * CHANNELS;
     let rows = source.len() / row_bytes;
     let mut out = vec![0u8; rows * out_row_bytes];
-    out.par_chunks_mut(LANES * out_row_bytes)
-        .zip(source.par_chunks(LANES * row_bytes))
+    out.par_chunks_mut(ROWS * out_row_bytes)
+        .zip(source.par_chunks(ROWS * row_bytes))
         .for_each_init(
-            || vec![0u8; row_bytes * LANES],
-            |block, (out, source)| {
-                interleave(source, row_bytes, block);
-                let mut at = 0;
-                for &window in &axis.windows {
-                    let taps = axis.taps(window);
-                    let from = window.start * CHANNELS * LANES;
-                    for channel in 0..CHANNELS {
-                        let samples = &block[from + channel * LANES..];
-                        let mixed = mix(taps, samples, CHANNELS * LANES);
-                        for (row, sample) in out.chunks_exact_mut(out_row_bytes).zip(mixed) {
-                            row[at] = sample;
-                        }
-                        at += 1;
-                    }
+            || (vec![0u8; row_bytes * ROWS], vec![0u8; out_row_bytes * ROWS]),
+            |(block, mixed), (out, source)| {
+                // Where there are fewer rows, the others keep whatever they held: nobody reads them.
+                let rows = source.len() / row_bytes;
+                transpose(source, row_bytes, [rows, row_bytes], block, ROWS);
+                // The samples of a pixel's three channels and all rows lie side by side.
+                let stride = CHANNELS * ROWS;
+                for (window, mixed) in windows.iter().zip(mixed.chunks_exact_mut(stride)) {
+                    weighted_sums(
+                        &window.weights,
+                        &block[window.start * stride..],
+                        stride,
+                        mixed,
+                    );
                 }
+                transpose(mixed, ROWS, [out_row_bytes, rows], out, out_row_bytes);
             },
         );
     out
 }
 
-/// Writes sample `i` of row `r` to `block[i * LANES + r]`, for at most [`LANES`] rows. Lanes
-/// without a row keep whatever they held: nobody reads them.
-fn interleave(source: &[u8], row_bytes: usize, block: &mut [u8]) {
-    // In squares of 16 × 16 samples, so that the scattered writes stay in the first-level cache.
-    for (first, square) in (0..row_bytes)
-        .step_by(LANES)
-        .zip(block.chunks_mut(LANES * LANES))
-    {
-        for (r, row) in source.chunks_exact(row_bytes).enumerate() {
-            let samples = &row[first..(first + LANES).min(row_bytes)];
-            for (lanes, &sample) in square.chunks_exact_mut(LANES).zip(samples) {
-                lanes[r] = sample;
-            }
-        }
-    }
-}
-
 /// Resizes every column. `source` is rows of `row_bytes` samples.
-fn vertical(source: &[u8], row_bytes: usize, axis: &Axis) -> Vec<u8> {
-    let mut out = vec![0u8; axis.windows.len() * row_bytes];
+fn vertical(source: &[u8], row_bytes: usize, windows: &[Window]) -> Vec<u8> {
+    let mut out = vec![0u8; windows.len() * row_bytes];
     out.par_chunks_mut(row_bytes)
-        .zip(axis.windows.par_iter())
+        .zip(windows.par_iter())
         .with_min_len(8)
-        .for_each(|(out, &window)| {
-            let taps = axis.taps(window);
+        .for_each(|(out, window)| {
             let source = &source[window.start * row_bytes..];
-            if row_bytes < LANES {
-                for (i, sample) in out.iter_mut().enumerate() {
-                    *sample = mix_one(taps, &source[i..], row_bytes);
-                }
-                return;
-            }
-            let last = row_bytes - LANES;
-            for i in (0..last).step_by(LANES) {
-                out[i..i + LANES].copy_from_slice(&mix(taps, &source[i..], row_bytes));
-            }
-            // The last sixteen overlap the ones before where the row is no multiple of sixteen.
-            out[last..].copy_from_slice(&mix(taps, &source[last..], row_bytes));
+            weighted_sums(&window.weights, source, row_bytes, out);
         });
     out
 }
@@ -353,16 +249,16 @@ mod tests {
 
     /// The definition, one sample at a time.
     fn plain(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
-        let across = Axis::new(image.width() as usize, width as usize, filter);
-        let down = Axis::new(image.height() as usize, height as usize, filter);
-        let sum = |axis: &Axis, i: u32, at: &dyn Fn(u32) -> u8| {
-            let window = axis.windows[i as usize];
-            let taps = axis.taps(window).iter();
-            let total: i64 = taps
-                .zip(window.start as u32..)
-                .map(|(tap, x)| {
-                    ((i64::from(tap.high) << LOW_BITS) + i64::from(tap.low)) * i64::from(at(x))
-                })
+        let axis = |from: u32, to: u32| -> Vec<_> {
+            fixed_weights(from as usize, to as usize, filter).collect()
+        };
+        let (across, down) = (axis(image.width(), width), axis(image.height(), height));
+        let sum = |axis: &[(usize, Vec<i32>)], i: u32, at: &dyn Fn(u32) -> u8| {
+            let (start, weights) = &axis[i as usize];
+            let total: i64 = weights
+                .iter()
+                .zip(*start as u32..)
+                .map(|(&weight, x)| i64::from(weight) * i64::from(at(x)))
                 .sum();
             ((total + (1 << 21)) >> 22).clamp(0, 255) as u8
         };

@@ -335,6 +335,16 @@ fn canonical(module: &str) -> String {
 }
 
 impl Factors {
+    /// A hash of the values that [`Factors::add_to`] adds.
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(self.rank as u64).to_le_bytes());
+        for value in self.a.iter().chain(&self.b) {
+            hasher.update(&value.to_le_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
+
     /// Adds rows `first ..` of `B·A` to `rows`, which hold whole rows of the base weight.
     pub(crate) fn add_to(&self, first: usize, inputs: usize, rows: &mut [f32]) {
         for (row, b) in rows

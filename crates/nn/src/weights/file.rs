@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use half::{bf16, f16};
@@ -19,6 +20,8 @@ pub(crate) struct WeightFile {
     path: PathBuf,
     file: fs_err::File,
     entries: BTreeMap<String, Entry>,
+    /// Bytes of values read so far.
+    read: AtomicU64,
 }
 
 impl WeightFile {
@@ -47,6 +50,7 @@ impl WeightFile {
             path: path.to_owned(),
             file,
             entries,
+            read: AtomicU64::new(0),
         })
     }
 
@@ -56,6 +60,11 @@ impl WeightFile {
 
     pub(crate) fn entries(&self) -> &BTreeMap<String, Entry> {
         &self.entries
+    }
+
+    /// Bytes of values read so far.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
     }
 
     /// What the system says of the open file.
@@ -68,6 +77,7 @@ impl WeightFile {
 
     /// Reads bytes from `offset` on.
     pub(crate) fn read_bytes(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.read.fetch_add(out.len() as u64, Ordering::Relaxed);
         read_exact_at(&self.file, out, offset).map_err(|source| Error::Io {
             path: self.path.clone(),
             source,

@@ -99,6 +99,16 @@ impl Hashes {
     }
 }
 
+/// The path of the file that is open, and everything that tells it from another.
+pub(super) fn identity_text(file: &WeightFile) -> Result<(PathBuf, String)> {
+    let identity = identity(file)?;
+    let text = format!(
+        "{} {} {}",
+        identity.bytes, identity.modified_nanos, identity.changed_nanos
+    );
+    Ok((identity.path, text))
+}
+
 /// Of the file that is open, whatever has taken its path since.
 fn identity(file: &WeightFile) -> Result<Identity> {
     let io = |source| Error::Io {

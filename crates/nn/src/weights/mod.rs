@@ -1,19 +1,22 @@
 //! Weights by name: safetensors files, adapters over them, and where they are placed.
 //!
-//! Files are read by positioned reads, never mapped: mapped pages count as memory, and a file that
-//! shrinks under a mapping kills the process.
+//! Weight files are read by positioned reads, never mapped: mapped pages count as memory, and a file that
+//! shrinks under a mapping kills the process. What was packed from them can be kept in files of our own,
+//! which are mapped ([`TensorPool::keep_packed`]).
 
 mod adapter;
 mod file;
 mod hashes;
 mod header;
 mod made_up;
+mod packed;
 mod pool;
 mod scope;
 mod sizes;
 mod store;
 
 pub use adapter::{Adapter, AdapterConfig};
+pub use packed::{KeptWeights, list_packed, remove_packed};
 pub use pool::TensorPool;
 pub use scope::{Placement, Precision, Weights};
 pub use sizes::Sizes;

@@ -15,7 +15,12 @@ use std::{
 
 use colibri_kernels::gemm::PackedMatrix;
 
-use super::{Precision, hashes::Hashes, hashes::TensorHash, store::WeightStore};
+use super::{
+    Precision,
+    hashes::{Hashes, TensorHash},
+    packed::{Origin, PackedFiles},
+    store::WeightStore,
+};
 use crate::Result;
 
 /// Values at the beginning of a tensor that tell whether hashing is worth while.
@@ -25,6 +30,7 @@ const SAMPLE: usize = 1024;
 #[derive(Debug)]
 pub struct TensorPool {
     hashes: Hashes,
+    packed: Option<PackedFiles>,
     held: Mutex<HashMap<Kind, Vec<Held>>>,
 }
 
@@ -56,8 +62,50 @@ impl TensorPool {
     pub fn new(hashes: Option<PathBuf>) -> Self {
         Self {
             hashes: Hashes::new(hashes),
+            packed: None,
             held: Mutex::default(),
         }
+    }
+
+    /// The same, with packed matrices kept below `dir`: a matrix that was loaded once is mapped from there.
+    #[must_use]
+    pub fn keep_packed(mut self, dir: Option<PathBuf>) -> Self {
+        self.packed = dir.map(PackedFiles::new);
+        self
+    }
+
+    /// The matrix that tensor `name` of `store` makes, with what `merged` is the hash of added to it: the one that is
+    /// kept on the disk, or what `pack` makes.
+    pub(super) fn packed(
+        &self,
+        store: &WeightStore,
+        name: &str,
+        merged: Option<TensorHash>,
+        precision: Precision,
+        (outputs, inputs): (usize, usize),
+        pack: &mut dyn FnMut() -> Result<PackedMatrix>,
+    ) -> Result<PackedMatrix> {
+        let (Some(packed), Some((file, identity))) = (&self.packed, store.identity(name)?) else {
+            return pack();
+        };
+        let origin = Origin {
+            file: &file,
+            identity: &identity,
+            values: self.hash(store, name)?,
+            merged,
+            precision,
+            outputs,
+            inputs,
+        };
+        packed.load(&origin, pack)
+    }
+
+    /// A hash of the first values of a tensor of `count`, or of all of them where they are known anyway.
+    fn beginning(&self, store: &WeightStore, name: &str, count: usize) -> Result<TensorHash> {
+        if self.packed.is_some() {
+            return self.hash(store, name);
+        }
+        beginning(store, name, count)
     }
 
     /// The hash of a tensor's values.
@@ -97,7 +145,7 @@ impl TensorPool {
         if self.lock().is_empty() {
             return Ok(None);
         }
-        let beginning = beginning(store, name, outputs * inputs)?;
+        let beginning = self.beginning(store, name, outputs * inputs)?;
         let is_held = |precision: &Precision| {
             let kind = Kind {
                 precision: *precision,
@@ -135,7 +183,7 @@ impl TensorPool {
             precision,
             outputs,
             inputs,
-            beginning: beginning(store, name, outputs * inputs)?,
+            beginning: self.beginning(store, name, outputs * inputs)?,
         };
         let candidates = {
             let mut held = self.lock();
@@ -154,7 +202,8 @@ impl TensorPool {
                 });
             }
         }
-        let matrix = Arc::new(pack()?);
+        let size = (outputs, inputs);
+        let matrix = Arc::new(self.packed(store, name, None, precision, size, pack)?);
         let new = Held {
             matrix: Arc::downgrade(&matrix),
             store: Arc::clone(store),

@@ -271,8 +271,11 @@ impl Weights {
         let weight = format!("{module}.weight");
         self.store.expect(&weight, shape)?;
         // Merged, the matrix is no longer the tensor in the file.
-        let tensor = (!matches!(factors, Some((true, _)))).then_some(weight.as_str());
-        let storage = self.shared(tensor, outputs, inputs, &mut |first, rows| {
+        let merged = match &factors {
+            Some((true, factors)) => Some(factors.hash()),
+            _ => None,
+        };
+        let storage = self.shared(&weight, merged, outputs, inputs, &mut |first, rows| {
             self.store.read(&weight, first * inputs, rows)?;
             if let Some((true, factors)) = &factors {
                 factors.add_to(first, inputs, rows);
@@ -313,23 +316,29 @@ impl Weights {
         })
     }
 
-    /// The matrix that is tensor `tensor` as it is in the file: shared if there is a pool, read otherwise.
+    /// The matrix that is tensor `tensor`, with factors of the hash `merged` added: shared if there is a pool and it is
+    /// as in the file, read otherwise.
     fn shared(
         &self,
-        tensor: Option<&str>,
+        tensor: &str,
+        merged: Option<[u8; 32]>,
         outputs: usize,
         inputs: usize,
         fill: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
     ) -> Result<Storage> {
-        let (Some(tensor), Some(pool), Some(precision)) =
-            (tensor, &self.pool, self.placement.packed)
-        else {
+        let (Some(pool), Some(precision)) = (&self.pool, self.placement.packed) else {
             return self.storage(outputs, inputs, fill);
         };
-        let size = (outputs, inputs);
-        let shared = pool.share(&self.store, tensor, precision, size, &mut || {
-            pack(precision, outputs, inputs, fill)
-        })?;
+        let (store, size) = (&self.store, (outputs, inputs));
+        let mut pack = || pack(precision, outputs, inputs, fill);
+        if merged.is_some() {
+            let matrix = pool.packed(store, tensor, merged, precision, size, &mut pack)?;
+            self.loaded
+                .new
+                .fetch_add(matrix.num_bytes(), Ordering::Relaxed);
+            return Ok(Storage::Packed(Arc::new(matrix)));
+        }
+        let shared = pool.share(store, tensor, precision, size, &mut pack)?;
         let counter = if shared.is_new {
             &self.loaded.new
         } else {
@@ -384,7 +393,7 @@ impl Weights {
         }
         let mut table = self.clone();
         table.placement.packed = table.placement.packed.map(super::table_precision);
-        let storage = table.shared(Some(&weight), vocabulary, hidden, &mut |first, rows| {
+        let storage = table.shared(&weight, None, vocabulary, hidden, &mut |first, rows| {
             self.store.read(&weight, first * hidden, rows)
         })?;
         Ok(Embedding::new(storage, vocabulary, hidden))

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     file::WeightFile,
-    hashes::{Hashes, TensorHash},
+    hashes::{self, Hashes, TensorHash},
     made_up::MadeUp,
 };
 use crate::{Error, Result};
@@ -145,6 +145,11 @@ impl WeightStore {
             .collect()
     }
 
+    /// Bytes of values read so far, to be hashed or loaded.
+    pub fn bytes_read(&self) -> u64 {
+        self.files.iter().map(WeightFile::bytes_read).sum()
+    }
+
     /// Number of values in all tensors.
     pub fn num_parameters(&self) -> u64 {
         self.files
@@ -213,6 +218,14 @@ impl WeightStore {
             name: name.to_owned(),
             found: file.entries()[name].type_name.clone(),
         })
+    }
+
+    /// The file a tensor is in, and what tells it from another at its path; `None` without files.
+    pub(super) fn identity(&self, name: &str) -> Result<Option<(PathBuf, String)>> {
+        if self.is_made_up() {
+            return Ok(None);
+        }
+        hashes::identity_text(self.file_of(name)?).map(Some)
     }
 
     /// Bytes of a tensor in its file, if it exists.

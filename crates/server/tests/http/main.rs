@@ -17,6 +17,7 @@ mod browser;
 mod contract;
 mod documents;
 mod endless;
+mod lossy;
 mod openai;
 mod support;
 mod tools;

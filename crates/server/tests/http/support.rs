@@ -8,6 +8,7 @@ use std::{
 };
 
 use colibri_engine::{
+    KeptFeatures,
     checkpoints::{Choice, ModelConfig, PrecisionChoice},
     document::OpenOptions,
     hosted::HostedConfig,
@@ -57,12 +58,16 @@ pub(crate) fn settings(folder: &Path) -> ServerConfig {
             hub,
             hosted: HostedConfig::default(),
             builtin_dir: folder.join("builtin"),
+            packed_dir: Some(folder.join("packed")),
             retriever: Choice::None,
             generator: Choice::None,
             precision: PrecisionChoice::F32,
             prompt_version: None,
             tiles: TileOptions::default(),
-            feature_bytes: 0,
+            features: KeptFeatures {
+                max_bytes: 0,
+                ..KeptFeatures::default()
+            },
             memory: None,
         },
         open: OpenOptions::default(),

@@ -1,4 +1,4 @@
-//! `colibri models list`: the models in the Hugging Face cache.
+//! `colibri models list`: the models in the Hugging Face cache, and what is packed from any.
 
 use colibri_engine::hub::{CachedModel, Hub};
 use serde_json::json;
@@ -19,9 +19,14 @@ pub(super) fn run(context: &Context) -> Result<Outcome> {
     let hub = Hub::new(hub_config()?);
     let models = hub.list_cached()?;
     let cache = &hub.config().cache_dir;
+    let packed = super::unpack::kept()?;
     if screen.json {
         let models: Vec<_> = models.iter().map(as_json).collect();
-        screen.json(&json!({"cache": cache, "models": models}))?;
+        screen.json(&json!({
+            "cache": cache,
+            "models": models,
+            "packed": packed.iter().map(super::unpack::as_json).collect::<Vec<_>>(),
+        }))?;
     } else {
         for model in &models {
             let name = screen.bold(&model.name.to_string());
@@ -34,6 +39,11 @@ pub(super) fn run(context: &Context) -> Result<Outcome> {
                     .print(&screen.dim(&format!("           {commit}  {files}  {references}")))?;
                 screen.print("\n")?;
             }
+        }
+        for kept in &packed {
+            let name = super::unpack::name(kept);
+            let line = format!("{:>9}  packed weights of {name}\n", text::bytes(kept.bytes));
+            screen.print(&screen.dim(&line))?;
         }
         if models.is_empty() {
             screen.error_line("", &format!("no model in {}", cache.display()));

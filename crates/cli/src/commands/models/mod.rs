@@ -3,6 +3,7 @@
 mod info;
 mod list;
 mod pull;
+mod unpack;
 
 use crate::{Outcome, context::Context, error::Result};
 
@@ -13,6 +14,8 @@ pub(crate) enum Args {
     List,
     /// Fetch models, and the base of an adapter with it
     Pull(pull::Args),
+    /// Remove the packed weights that are kept for the next start
+    Unpack,
     /// Tell what a checkpoint is
     Info(info::Args),
 }
@@ -25,6 +28,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     match args {
         Args::List => list::run(context),
         Args::Pull(args) => pull::run(context, args),
+        Args::Unpack => unpack::run(context),
         Args::Info(args) => info::run(context, args),
     }
 }

@@ -5,15 +5,19 @@
 mod access;
 mod driver;
 
+use std::net::SocketAddr;
+
 use colibri_engine::checkpoints::Choice;
 
 use colibri_server::{Access, ApiKey};
+use serde_json::json;
 
 use driver::{Browser, READY};
 
 use crate::{
-    endless::{Endless, WORD},
-    support::{Site, at_rest, example, examples, metric, pdf},
+    endless::{Endless, NEXT_WORD, WORD},
+    lossy::Lossy,
+    support::{PATIENCE, Site, at_rest, example, examples, metric, pdf},
 };
 
 const QUESTION: &str = "What is the total of the invoice from Osprey Print Works?";
@@ -24,7 +28,16 @@ async fn visit(
     site: &Site,
     person: impl FnOnce(&mut Browser, &str) + Send + 'static,
 ) -> bool {
-    let url = site.url("/");
+    visit_at(test, site.address, person).await
+}
+
+/// The same at another address.
+async fn visit_at(
+    test: &'static str,
+    address: SocketAddr,
+    person: impl FnOnce(&mut Browser, &str) + Send + 'static,
+) -> bool {
+    let url = format!("http://{address}/");
     let done = tokio::task::spawn_blocking(move || {
         let Some(mut browser) = Browser::start(test) else {
             return false;
@@ -210,4 +223,67 @@ async fn the_key_is_asked_for_once_a_tab() {
         browser.complaints.retain(|complaint| !complaint.contains("401"));
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_goes_on_where_it_was() {
+    let endless = Endless::start().await;
+    let site = Site::with(|config| {
+        endless.answer_for(config);
+        config.bounds.grace = PATIENCE;
+    })
+    .await;
+    site.add("invoice.pdf", example("invoice.pdf")).await;
+    let way = Lossy::to(site.address).await;
+    let address = way.address;
+    let said = "document.querySelector('.prose')?.textContent.trim()";
+    let test = "a_lost_connection_goes_on_where_it_was";
+    visit_at(test, address, move |browser, _| {
+        browser.wait(READY);
+        browser.ask(QUESTION);
+        browser.wait(&format!("{said} === '{WORD}'"));
+        way.cut();
+        endless.go_on();
+        // Each word once: what was read before is not sent again.
+        browser.wait(&format!("{said} === '{WORD}{NEXT_WORD}'"));
+        browser.press("#stop");
+        browser
+            .wait("document.querySelector('.turn:last-child .status')?.textContent === 'Stopped.'");
+        browser
+            .complaints
+            .retain(|complaint| !complaint.contains("ERR_"));
+    })
+    .await;
+    at_rest(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_sees_how_many_come_first() {
+    let endless = Endless::start().await;
+    let site = Site::with(|config| endless.answer_for(config)).await;
+    site.add("invoice.pdf", example("invoice.pdf")).await;
+    let request = site.post("/api/ask", &json!({"question": QUESTION}));
+    let before = request.send().await.unwrap();
+    visit(
+        "who_waits_sees_how_many_come_first",
+        &site,
+        move |browser, _| {
+            browser.wait(READY);
+            browser.ask(QUESTION);
+            browser.wait(
+                "document.querySelector('.status')?.textContent === '1 question before this one'",
+            );
+            // The one before has nobody who reads it any more, so it ends.
+            drop(before);
+            browser.wait(&format!(
+                "document.querySelector('.prose')?.textContent.includes('{WORD}')"
+            ));
+            browser.press("#stop");
+            browser.wait(
+                "document.querySelector('.turn:last-child .status')?.textContent === 'Stopped.'",
+            );
+        },
+    )
+    .await;
+    at_rest(&site).await;
 }

@@ -1,0 +1,336 @@
+//! Packed matrices kept on the disk: at the next start they are mapped instead of read and packed.
+//!
+//! One folder for each weight file, named by its path, with a note of what that file was; another file at the same path
+//! empties it. In it one file for each matrix, named by everything it depends on: the values of the tensor (their
+//! hash, which is computed once and believed while path, size and times of the weight file are the same), its shape,
+//! the precision, the instruction set and the form of packing, and the factors of an adapter merged into it.
+//!
+//! Nothing found there is believed: sizes are checked against what is asked for, and the contents against a hash,
+//! unless the file has been checked before and nobody has touched it since (size, times and number of the file, in a
+//! small file beside it). What does not fit is packed anew and replaced. Files are written under another name and
+//! renamed, so that nobody maps half of one.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use colibri_kernels::gemm::{Foreign, PackedMatrix, Parts, packing};
+
+use super::{Precision, hashes::TensorHash};
+use crate::mmap::Mapped;
+
+const MAGIC: &[u8; 8] = b"COLIPACK";
+/// Where the panels begin: on a page.
+const BODY: usize = 4096;
+/// Bytes of a hash.
+const HASH: usize = 32;
+/// Name of the note about the weight file.
+const SOURCE: &str = "source.json";
+/// Endings of packed matrices and of what says that one has been checked.
+const ENDING: &str = "packed";
+const CHECKED: &str = "checked";
+
+/// Matrices with fewer values are packed faster than their file is opened.
+const LEAST_VALUES: usize = 1 << 12;
+
+/// Packed matrices of all models below one folder.
+#[derive(Debug)]
+pub(crate) struct PackedFiles {
+    dir: PathBuf,
+}
+
+/// What a packed matrix is made from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'a> {
+    /// The weight file, and what tells it from another at its path.
+    pub(crate) file: &'a Path,
+    pub(crate) identity: &'a str,
+    /// The values of the tensor.
+    pub(crate) values: TensorHash,
+    /// What was added to them.
+    pub(crate) merged: Option<TensorHash>,
+    pub(crate) precision: Precision,
+    pub(crate) outputs: usize,
+    pub(crate) inputs: usize,
+}
+
+/// The folder as a whole, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptWeights {
+    /// The weight file, as far as it is known.
+    pub file: Option<PathBuf>,
+    /// The folder of what was packed from it.
+    pub folder: PathBuf,
+    /// Bytes in it.
+    pub bytes: u64,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Source {
+    file: PathBuf,
+    identity: String,
+}
+
+/// Weight files from which packed matrices are kept below `dir`, sorted by path; a folder that does not exist has none.
+///
+/// # Errors
+/// When the folder is there and cannot be read.
+pub fn list_packed(dir: &Path) -> std::io::Result<Vec<KeptWeights>> {
+    let mut kept = Vec::new();
+    for folder in entries(dir)?.into_iter().filter(|path| path.is_dir()) {
+        let bytes = entries(&folder)?
+            .iter()
+            .map(|path| fs_err::metadata(path).map_or(0, |metadata| metadata.len()))
+            .sum();
+        kept.push(KeptWeights {
+            file: read_source(&folder).map(|source| source.file),
+            folder,
+            bytes,
+        });
+    }
+    kept.sort_by(|a, b| (&a.file, &a.folder).cmp(&(&b.file, &b.folder)));
+    Ok(kept)
+}
+
+/// Removes one of the folders that [`list_packed`] gave. Models that are loaded keep what they have mapped.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub fn remove_packed(kept: &KeptWeights) -> std::io::Result<()> {
+    for path in entries(&kept.folder)? {
+        fs_err::remove_file(path)?;
+    }
+    fs_err::remove_dir(&kept.folder)
+}
+
+fn entries(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    match fs_err::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_source(folder: &Path) -> Option<Source> {
+    serde_json::from_slice(&fs_err::read(folder.join(SOURCE)).ok()?).ok()
+}
+
+impl PackedFiles {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The matrix made from `origin`: the one that is kept, or what `pack` makes, which is kept from then on. A folder
+    /// that cannot be written costs time at the next start, and nothing else.
+    pub(crate) fn load<E>(
+        &self,
+        origin: &Origin<'_>,
+        pack: impl FnOnce() -> Result<PackedMatrix, E>,
+    ) -> Result<PackedMatrix, E> {
+        if origin.outputs * origin.inputs < LEAST_VALUES {
+            return pack();
+        }
+        let path = self.place(origin);
+        if let Some(matrix) = read(&path, origin) {
+            return Ok(matrix);
+        }
+        let matrix = pack()?;
+        // Not marked as checked: whether it came to the disk whole is seen at the next start.
+        let _ = self
+            .prepare(origin)
+            .and_then(|()| write(&path, origin, &matrix));
+        Ok(matrix)
+    }
+
+    fn folder(&self, origin: &Origin<'_>) -> PathBuf {
+        let name = blake3::hash(origin.file.as_os_str().as_encoded_bytes()).to_hex();
+        self.dir.join(&name[..32])
+    }
+
+    fn place(&self, origin: &Origin<'_>) -> PathBuf {
+        let name = blake3::hash(key(origin).as_bytes()).to_hex();
+        self.folder(origin).join(&name[..32]).with_extension(ENDING)
+    }
+
+    /// Makes the folder, and empties it when it is about another file than the present one.
+    fn prepare(&self, origin: &Origin<'_>) -> std::io::Result<()> {
+        let folder = self.folder(origin);
+        let is_same =
+            |source: &Source| source.file == origin.file && source.identity == origin.identity;
+        if read_source(&folder).as_ref().is_some_and(is_same) {
+            return Ok(());
+        }
+        fs_err::create_dir_all(&folder)?;
+        for path in entries(&folder)? {
+            fs_err::remove_file(path)?;
+        }
+        let source = Source {
+            file: origin.file.to_owned(),
+            identity: origin.identity.to_owned(),
+        };
+        replace(&folder.join(SOURCE), &[&serde_json::to_vec(&source)?])
+    }
+}
+
+/// Everything the packed words depend on.
+fn key(origin: &Origin<'_>) -> String {
+    let hex = |hash: TensorHash| blake3::Hash::from_bytes(hash).to_hex();
+    format!(
+        "{} {:?} {}x{} {} {}",
+        packing(),
+        origin.precision,
+        origin.outputs,
+        origin.inputs,
+        hex(origin.values),
+        origin.merged.map(hex).unwrap_or_default(),
+    )
+}
+
+/// The header: magic, hash of the key, hash of the body, words of scales and of factors.
+struct Header {
+    key: TensorHash,
+    body: TensorHash,
+    panels: usize,
+    scales: usize,
+    factors: usize,
+}
+
+impl Header {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(BODY);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&self.key);
+        bytes.extend_from_slice(&self.body);
+        for count in [self.panels, self.scales, self.factors] {
+            bytes.extend_from_slice(&(count as u64).to_le_bytes());
+        }
+        bytes.resize(BODY, 0);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (magic, rest) = bytes.split_at_checked(MAGIC.len())?;
+        let (key, rest) = rest.split_at_checked(HASH)?;
+        let (body, rest) = rest.split_at_checked(HASH)?;
+        let count = |at: usize| {
+            let bytes = rest.get(8 * at..8 * at + 8)?.try_into().ok()?;
+            usize::try_from(u64::from_le_bytes(bytes)).ok()
+        };
+        (magic == MAGIC).then_some(Self {
+            key: key.try_into().ok()?,
+            body: body.try_into().ok()?,
+            panels: count(0)?,
+            scales: count(1)?,
+            factors: count(2)?,
+        })
+    }
+
+    /// Words after the header.
+    fn words(&self) -> Option<usize> {
+        let scales = self.scales.checked_mul(2)?;
+        self.panels.checked_add(scales)?.checked_add(self.factors)
+    }
+}
+
+/// `None` unless the file is there, whole, and exactly what is asked for.
+fn read(path: &Path, origin: &Origin<'_>) -> Option<PackedMatrix> {
+    let file = fs_err::File::open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    let len = usize::try_from(metadata.len()).ok()?;
+    if !metadata.is_file() || len < BODY {
+        return None;
+    }
+    let map = Mapped::new(&file, len)?;
+    let (header, body) = map.as_ref().split_at_checked(BODY)?;
+    let header = Header::decode(header)?;
+    let wanted = blake3::hash(key(origin).as_bytes());
+    let fits = header.key == *wanted.as_bytes() && header.words()?.checked_mul(4)? == body.len();
+    if !fits {
+        return None;
+    }
+    let checked = path.with_extension(CHECKED);
+    let state = state(&metadata);
+    if fs_err::read_to_string(&checked).ok() != Some(state.clone()) {
+        if *blake3::hash(body).as_bytes() != header.body {
+            return None;
+        }
+        let _ = replace(&checked, &[state.as_bytes()]);
+    }
+    let words: &[u32] = bytemuck::try_cast_slice(body).ok()?;
+    let (_panels, words) = words.split_at(header.panels);
+    let (scales, words) = words.split_at(header.scales);
+    let (compensation, factors) = words.split_at(header.scales);
+    let (scales, factors) = (
+        bytemuck::cast_slice(scales).to_vec(),
+        bytemuck::cast_slice(factors).to_vec(),
+    );
+    let compensation = compensation.to_vec();
+    let rest = Parts {
+        panels: &[],
+        scales: &scales,
+        compensation: &compensation,
+        factors: (!factors.is_empty()).then_some(&factors),
+    };
+    let memory: Foreign = Arc::new(map);
+    let shape = [origin.outputs, origin.inputs];
+    PackedMatrix::from_parts(origin.precision, shape, (memory, BODY), &rest)
+}
+
+/// What changes when a file is written to.
+fn state(metadata: &std::fs::Metadata) -> String {
+    let modified = metadata
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+        .map_or(0, |time| time.as_nanos());
+    #[cfg(unix)]
+    let more = {
+        use std::os::unix::fs::MetadataExt;
+        (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+    };
+    #[cfg(not(unix))]
+    let more = ();
+    format!("{} {modified} {more:?}", metadata.len())
+}
+
+fn write(path: &Path, origin: &Origin<'_>, matrix: &PackedMatrix) -> std::io::Result<()> {
+    let parts = matrix.parts();
+    let factors = parts.factors.unwrap_or_default();
+    let body: [&[u8]; 4] = [
+        bytemuck::cast_slice(parts.panels),
+        bytemuck::cast_slice(parts.scales),
+        bytemuck::cast_slice(parts.compensation),
+        bytemuck::cast_slice(factors),
+    ];
+    let mut hasher = blake3::Hasher::new();
+    for part in body {
+        hasher.update(part);
+    }
+    let header = Header {
+        key: *blake3::hash(key(origin).as_bytes()).as_bytes(),
+        body: *hasher.finalize().as_bytes(),
+        panels: parts.panels.len(),
+        scales: parts.scales.len(),
+        factors: factors.len(),
+    };
+    replace(
+        path,
+        &[&header.encode(), body[0], body[1], body[2], body[3]],
+    )
+}
+
+/// Writes beside `path` and renames, so that nobody reads half of it.
+fn replace(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
+    let partial = path.with_extension(format!("{}.partial", std::process::id()));
+    let written = fs_err::File::create(&partial).and_then(|mut file| {
+        parts.iter().try_for_each(|part| file.write_all(part))?;
+        drop(file);
+        fs_err::rename(&partial, path)
+    });
+    if written.is_err() {
+        let _ = fs_err::remove_file(&partial);
+    }
+    written
+}
