@@ -5,12 +5,17 @@ from dataclasses import dataclass, field
 
 import torch
 from safetensors.torch import save_file
+from transformers import AutoTokenizer
+from transformers.models.smolvlm.processing_smolvlm import SmolVLMProcessor
+from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor
+from transformers.video_utils import VideoMetadata
 
 from checkpoints import (
     ADAPTERS,
     Adapter,
     Spec,
     generation_json,
+    preprocessor_json,
     spec_named,
     write_adapter,
     write_checkpoint,
@@ -20,6 +25,7 @@ from prompts import (
     DOCUMENT_PROMPTS,
     NEWEST,
     generator_processor,
+    image_processor,
     prompt_versions,
     retriever_processor,
     tile_entry,
@@ -45,6 +51,9 @@ class Chat:
     processor: dict = field(default_factory=dict)
     expect: str = "length"
     keep_pixels: bool = False
+    # Pictures that make a clip, and frames a second; a frame of it is {"type": "video"}'s in `messages`.
+    clip: tuple[str, ...] = ()
+    rate: float = 0.0
 
 
 def user(*content) -> dict:
@@ -56,10 +65,13 @@ def turn(role: str, *content) -> dict:
 
 
 def item(part) -> dict:
-    return {"type": "image"} if part is IMAGE else {"type": "text", "text": part}
+    if part is IMAGE or part is VIDEO:
+        return {"type": "image" if part is IMAGE else "video"}
+    return {"type": "text", "text": part}
 
 
 IMAGE = object()
+VIDEO = object()
 
 CONVERSATION = [
     turn("system", "You answer from the pages that you are given."),
@@ -105,6 +117,20 @@ CHATS = [
         {"do_image_splitting": False},
         keep_pixels=True,
     ),
+    Chat(
+        "conversation",
+        "smolvlm2",
+        CONVERSATION,
+        ("square.png", "slope.png", "strip-wide.png"),
+    ),
+    # Six frames at two a second: three are sampled.
+    Chat(
+        "video",
+        "smolvlm2",
+        [user(VIDEO, "What happens in this video?")],
+        clip=("slope.png", "page-tall.png", "strip-wide.png", "square.png", "page-tall.png", "square.png"),
+        rate=2.0,
+    ),
     # Three images of different tile counts in one prompt: 1x2, 2x2 and 2x2 tiles and an overview each.
     Chat("conversation", "smolvlm-defaults", CONVERSATION, ("strip-wide.png", "page-tall.png", "square.png")),
 ]
@@ -147,18 +173,21 @@ def picture_part(processor, names, pictures, keep_pixels, inputs) -> tuple[list,
 
 
 def chat_case(chat: Chat, spec: Spec, seed: int, model, twin, pictures: dict) -> tuple[dict, dict]:
-    template = CHAT_TEMPLATE
-    processor = generator_processor(
-        spec.folder, spec.image_seq_len, template, **processor_overrides(chat.processor)
-    )
-    prompt = processor.apply_chat_template(chat.messages, add_generation_prompt=True)
-    images = [pictures[name] for name in chat.images] or None
-    inputs = dict(processor(text=[prompt], images=[images] if images else None, return_tensors="pt"))
+    if chat.clip:
+        processor, prompt, inputs, names = clip_inputs(chat, spec, pictures)
+    else:
+        processor = generator_processor(
+            spec.folder, spec.image_seq_len, CHAT_TEMPLATE, **processor_overrides(chat.processor)
+        )
+        prompt = processor.apply_chat_template(chat.messages, add_generation_prompt=True)
+        images = [pictures[name] for name in chat.images] or None
+        inputs = dict(processor(text=[prompt], images=[images] if images else None, return_tensors="pt"))
+        names = chat.images
     inputs.pop("mm_token_type_ids", None)
     stages = run(model, inputs)
     check_noise(model, twin, inputs, stages)
     answer = greedy(model, processor.tokenizer, inputs, chat.expect)
-    entries, tensors = picture_part(processor, chat.images, pictures, chat.keep_pixels, inputs)
+    entries, tensors = picture_part(processor, names, pictures, chat.keep_pixels, inputs)
     kept, stage_entries = thin(stages)
     ids = inputs["input_ids"][0]
     manifest = {
@@ -168,7 +197,8 @@ def chat_case(chat: Chat, spec: Spec, seed: int, model, twin, pictures: dict) ->
         "adapter": None,
         "seed": seed,
         "processor": chat.processor,
-        "images": list(chat.images),
+        "images": list(names),
+        **({"clip": list(chat.clip), "rate": chat.rate} if chat.clip else {}),
         "messages": chat.messages,
         "add_generation_prompt": True,
         "prompt": prompt,
@@ -179,6 +209,36 @@ def chat_case(chat: Chat, spec: Spec, seed: int, model, twin, pictures: dict) ->
         "generated": answer.entry(),
     }
     return manifest, {"input_ids": ids.contiguous(), **tensors, **kept}
+
+
+def clip_inputs(chat: Chat, spec: Spec, pictures: dict):
+    """A prompt with a clip by SmolVLM's own processor, which also samples the frames. The pixels are those of its
+    image processor on Pillow: its video processor is written to match that one and differs by torchvision's rounding.
+    """
+    video = SmolVLMVideoProcessor(
+        max_image_size={"longest_edge": spec.tile}, size={"longest_edge": spec.tile},
+        video_sampling=preprocessor_json(spec)["video_sampling"], image_mean=[0.5] * 3, image_std=[0.5] * 3,
+    )  # fmt: skip
+    images = image_processor(spec.folder, do_image_splitting=False, size={"longest_edge": spec.tile})
+    processor = SmolVLMProcessor(
+        images, AutoTokenizer.from_pretrained(spec.folder), video, image_seq_len=spec.image_seq_len,
+        chat_template=CHAT_TEMPLATE.replace(
+            "{% if line['type'] == 'text' %}", "{% if line['type'] == 'video' %}{{ '<video>' }}{% elif line['type'] == 'text' %}"
+        ),
+    )  # fmt: skip
+    total = len(chat.clip)
+    known = VideoMetadata(total_num_frames=total, fps=chat.rate, duration=total / chat.rate)
+    known.frames_indices = video.sample_frames(known, num_frames=64, fps=1)
+    names = [chat.clip[index] for index in known.frames_indices]
+    prompt = processor.apply_chat_template(chat.messages, add_generation_prompt=True)
+    assert "<video>" in prompt, prompt
+    frames = torch.zeros((len(names), 3, 16, 16), dtype=torch.uint8)
+    inputs = dict(processor(text=[prompt], videos=[frames], video_metadata=[known], return_tensors="pt"))
+    pixels = images([[pictures[name] for name in names]], return_tensors="pt")
+    assert pixels["pixel_values"].shape == inputs["pixel_values"].shape
+    inputs["pixel_values"] = pixels["pixel_values"]
+    inputs["pixel_attention_mask"] = pixels["pixel_attention_mask"]
+    return processor, prompt, inputs, names
 
 
 def choose_second_eos(spec: Spec, model, chats: list[Chat]) -> None:

@@ -40,6 +40,7 @@ class Spec:
     extra_text: dict = field(default_factory=dict)
     rms_norm_eps: float = 1e-5
     small: bool = False  # see model_weights
+    model_type: str = "idefics3"  # or "smolvlm", SmolVLM2
     # The second end id is one that this case generates, so that it stops there.
     second_eos_from: str | None = None
 
@@ -93,14 +94,16 @@ def config_json(spec: Spec) -> dict:
     vision = {
         "attention_dropout": 0.0, "hidden_act": "gelu_pytorch_tanh", "hidden_size": spec.vision["hidden_size"],
         "image_size": spec.vision["image_size"], "intermediate_size": spec.vision["intermediate_size"],
-        "layer_norm_eps": 1e-6, "model_type": "idefics3" if spec.layout == "old" else "idefics3_vision",
+        "layer_norm_eps": 1e-6, "model_type": "idefics3" if (spec.model_type, spec.layout) == ("idefics3", "old") else f"{spec.model_type}_vision",
         "num_attention_heads": spec.vision["num_attention_heads"], "num_channels": 3,
         "num_hidden_layers": spec.vision["num_hidden_layers"], "patch_size": spec.vision["patch_size"],
     }  # fmt: skip
     config = {
-        "architectures": ["ColIdefics3" if spec.retriever else "Idefics3ForConditionalGeneration"],
+        "architectures": [
+            "ColIdefics3" if spec.retriever else f"{class_prefix(spec.model_type)}ForConditionalGeneration"
+        ],
         "image_token_id": ids[IMAGE],
-        "model_type": "idefics3",
+        "model_type": spec.model_type,
         "scale_factor": spec.scale_factor,
         "text_config": text,
         "tie_word_embeddings": spec.tied,
@@ -137,19 +140,26 @@ def config_json(spec: Spec) -> dict:
     return config
 
 
+def class_prefix(model_type: str) -> str:
+    return {"idefics3": "Idefics3", "smolvlm": "SmolVLM"}[model_type]
+
+
 def preprocessor_json(spec: Spec) -> dict:
-    return {
+    settings = {
         "do_convert_rgb": True, "do_image_splitting": True, "do_normalize": True, "do_pad": True,
         "do_rescale": True, "do_resize": True, "image_mean": [0.5, 0.5, 0.5],
-        "image_processor_type": "Idefics3ImageProcessor", "image_std": [0.5, 0.5, 0.5],
+        "image_processor_type": f"{class_prefix(spec.model_type)}ImageProcessor", "image_std": [0.5, 0.5, 0.5],
         "max_image_size": {"longest_edge": spec.tile},
-        "processor_class": processor_class(spec.retriever), "resample": 1, "rescale_factor": 0.00392156862745098,
+        "processor_class": processor_class(spec), "resample": 1, "rescale_factor": 0.00392156862745098,
         "size": {"longest_edge": spec.tile * spec.tiles_per_side},
     }  # fmt: skip
+    if spec.model_type == "smolvlm":
+        settings["video_sampling"] = {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": spec.tile}}
+    return settings
 
 
-def processor_class(retriever: bool) -> str:
-    return "ColIdefics3Processor" if retriever else "Idefics3Processor"
+def processor_class(spec: Spec) -> str:
+    return "ColIdefics3Processor" if spec.retriever else f"{class_prefix(spec.model_type)}Processor"
 
 
 def write_processor(folder: Path, spec: Spec, template_in: str | None = None) -> None:
@@ -157,9 +167,9 @@ def write_processor(folder: Path, spec: Spec, template_in: str | None = None) ->
     if spec.image_seq_len_file:
         write_json(
             folder / "processor_config.json",
-            {"image_seq_len": spec.image_seq_len, "processor_class": processor_class(spec.retriever)},
+            {"image_seq_len": spec.image_seq_len, "processor_class": processor_class(spec)},
         )
-    write_tokenizer(folder, spec.tags, template_in or spec.template_in, processor_class=processor_class(spec.retriever))
+    write_tokenizer(folder, spec.tags, template_in or spec.template_in, processor_class=processor_class(spec))
 
 
 def generation_json(spec: Spec, eos: int | list[int] | None = None) -> dict:
@@ -280,6 +290,18 @@ SPECS = [
         ),
         covers="a config that leaves out what the class defaults give (32 and 16 heads, kv heads, rms_norm_eps 1e-6, "
         "rope_theta 10000, scale_factor 2, …), heads x head_dim (128) other than hidden (32), small 8x8 grid",
+    ),
+    Spec(
+        name="smolvlm2",
+        tags="single", layout="old", dtype="float32", tile=48, tiles_per_side=2, scale_factor=4,
+        vision=dict(hidden_size=24, intermediate_size=56, num_hidden_layers=2, num_attention_heads=3,
+                    image_size=48, patch_size=3),
+        text=dict(hidden_size=42, intermediate_size=88, num_hidden_layers=2, num_attention_heads=6,
+                  num_key_value_heads=2, head_dim=8),
+        rope=dict(rope_theta=100000),
+        model_type="smolvlm",
+        covers="SmolVLM2 in small: model_type smolvlm, video_sampling, 16x16 patches, scale 4, GQA 6/2, heads x "
+        "head_dim (48) other than hidden (42), untied, float32 as published",
     ),
     Spec(
         name="colsmol-single-base",

@@ -38,6 +38,8 @@ class Spec:
     dtype: str
     shards: int
     template_in: str | None
+    # Of Mistral 7B v0.1, and of the published checkpoint.
+    sliding_window: int = 4096
 
     @property
     def folder(self) -> Path:
@@ -57,7 +59,7 @@ SPECS = [
         dtype="bfloat16", shards=1, template_in=None,
     ),
     # A perceiver_config without hidden_size, so that its width and epsilon come from the text model; transformers 5's
-    # tokenizer; two shards.
+    # tokenizer; two shards; a window that every prompt outgrows.
     Spec(
         "idefics2-new", modern=True, longest=64, shortest=26,
         vision=dict(hidden_size=24, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
@@ -66,7 +68,7 @@ SPECS = [
                   num_key_value_heads=4, head_dim=6),
         perceiver=dict(resampler_n_latents=5, resampler_depth=1, resampler_n_heads=4, resampler_head_dim=8,
                        num_key_value_heads=4),
-        dtype="float32", shards=2, template_in="chat_template.json",
+        dtype="float32", shards=2, template_in="chat_template.json", sliding_window=23,
     ),
 ]  # fmt: skip
 CHATS = [
@@ -82,13 +84,15 @@ CHATS = [
     Chat("text-only", "idefics2", [user("How long does the journey take? Über 3 hours, or 40 minutes?")]),
     Chat("whole", "idefics2-new", [user(IMAGE, "Describe the image.")], ("slope.png",), {"do_image_splitting": False}),
     Chat("split", "idefics2-new", [user(IMAGE, "<b> or not?")], ("strip-wide.png",)),
+    # Its answer slides on from there.
+    Chat("text-only", "idefics2-new", [user("How many words has a window, and which of them are seen from its end?")]),
 ]
 
 
 def config_json(spec: Spec, ids: dict) -> dict:
     text = {
         **spec.text, "model_type": "mistral", "max_position_embeddings": 32768, "rms_norm_eps": 1e-5, "pad_token_id": 0,
-        "rope_theta": 10000.0, "sliding_window": 4096, "vocab_size": ids[END] + 1,
+        "rope_theta": 10000.0, "sliding_window": spec.sliding_window, "vocab_size": ids[END] + 1,
     }  # fmt: skip
     vision = {**spec.vision, "model_type": "idefics2"}
     return {

@@ -11,7 +11,7 @@ import torch
 from colpali_engine.models import ColIdefics3
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import Idefics3ForConditionalGeneration
+from transformers import Idefics3ForConditionalGeneration, SmolVLMForConditionalGeneration
 
 from checkpoints import Adapter, Spec
 
@@ -23,7 +23,8 @@ STEPS = (1, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61)
 
 
 def load_generator(spec: Spec, attention: str = "eager"):
-    model, report = Idefics3ForConditionalGeneration.from_pretrained(
+    classes = {"idefics3": Idefics3ForConditionalGeneration, "smolvlm": SmolVLMForConditionalGeneration}
+    model, report = classes[spec.model_type].from_pretrained(
         spec.folder, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
     )
     check_report(report)

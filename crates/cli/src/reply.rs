@@ -116,12 +116,12 @@ impl<'a> AnswerPrinter<'a> {
     }
 }
 
-/// `[report.pdf p.2]`
+/// `[report.pdf p.2]`, `[clip.mp4 p.2, 0:01]`
 fn label(citation: &Citation) -> String {
     format!(
-        "[{} p.{}]",
+        "[{} {}]",
         text::clean_line(&places::name(&citation.document)),
-        citation.page
+        citation.place()
     )
 }
 

@@ -70,6 +70,65 @@ fn an_animated_gif_is_a_video() {
     assert!(open(&path).is_err_and(|error| error.to_string().contains("a.gif")));
 }
 
+/// A chunk of a RIFF file.
+fn chunk(name: &[u8], data: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(data.len()).unwrap();
+    let mut out = [name, &length.to_le_bytes(), data].concat();
+    out.resize(out.len().next_multiple_of(2), 0);
+    out
+}
+
+/// Four frames at two a second, each of one grey: the container written by hand around stills, since the encoder at
+/// hand makes no animations.
+fn webp(path: &Path) {
+    let mut body = b"WEBP".to_vec();
+    let size = |side: u32| side.to_le_bytes()[..3].to_vec();
+    let canvas = [vec![2, 0, 0, 0], size(7), size(5)].concat();
+    body.extend(chunk(b"VP8X", &canvas));
+    body.extend(chunk(b"ANIM", &[255, 255, 255, 255, 0, 0]));
+    for at in 0..4_u8 {
+        let mut still = std::io::Cursor::new(Vec::new());
+        RgbImage::from_pixel(8, 6, Rgb([at * 50; 3]))
+            .write_to(&mut still, image::ImageFormat::WebP)
+            .unwrap();
+        // Behind `RIFF`, its size and `WEBP` stands the still's one chunk.
+        let still = still.into_inner()[12..].to_vec();
+        let frame = [
+            size(0),
+            size(0),
+            size(7),
+            size(5),
+            size(500),
+            vec![2],
+            still,
+        ]
+        .concat();
+        body.extend(chunk(b"ANMF", &frame));
+    }
+    fs_err::write(path, chunk(b"RIFF", &body)).unwrap();
+}
+
+#[test]
+fn an_animated_webp_is_a_video() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.webp");
+    webp(&path);
+    assert!(is_video(&path));
+    let video = open(&path).unwrap();
+    assert_eq!(video.num_frames(), 4);
+    assert!((video.fps() - 2.0).abs() < 1e-6 && (video.duration() - 2.0).abs() < 1e-6);
+    let frames = read(&video, &[0, 1, 3]);
+    let greys: Vec<u8> = frames
+        .iter()
+        .map(|frame| frame.image.get_pixel(3, 3).0[0])
+        .collect();
+    assert_eq!(greys, [0, 50, 150]);
+    assert!((frames[2].seconds - 1.5).abs() < 1e-6);
+    let bytes = fs_err::read(&path).unwrap();
+    fs_err::write(&path, &bytes[..bytes.len() - 30]).unwrap();
+    assert!(open(&path).is_err_and(|error| error.to_string().contains("a.webp")));
+}
+
 #[test]
 fn a_folder_of_pictures_is_a_video_by_their_names() {
     let folder = tempfile::tempdir().unwrap();

@@ -76,6 +76,7 @@ pub fn is_visible(mask: Mask<'_>, row: usize, key: usize) -> bool {
     match mask {
         Mask::Full => true,
         Mask::Causal { offset } => key <= offset + row,
+        Mask::Window { offset, window } => key <= offset + row && offset + row < key + window,
         Mask::Keys(keys) => keys[key],
     }
 }

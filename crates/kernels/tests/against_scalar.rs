@@ -147,6 +147,7 @@ fn unpacked_rows_are_the_weights() {
 #[test]
 fn attention_matches_the_definition() {
     let marks: Vec<bool> = (0..41).map(|key| key % 3 != 1).collect();
+    let window = |offset, window| Mask::Window { offset, window };
     for (q_heads, kv_heads, head_dim) in [(2, 2, 64), (6, 2, 72), (3, 1, 5)] {
         let shape = AttentionShape {
             q_heads,
@@ -158,6 +159,9 @@ fn attention_matches_the_definition() {
             (17, 41, Mask::Full),
             (17, 41, Mask::Causal { offset: 24 }),
             (1, 41, Mask::Causal { offset: 40 }),
+            (17, 41, window(24, 7)),
+            (41, 41, window(0, 18)),
+            (1, 41, window(40, 3)),
             (5, 41, Mask::Keys(&marks)),
             (3, 0, Mask::Full),
         ] {

@@ -64,6 +64,8 @@ proptest! {
             for (rows, mask) in [
                 (0..n, Mask::Causal { offset: 0 }),
                 (n - 1..n, Mask::Causal { offset: n - 1 }),
+                (0..n, Mask::Window { offset: 0, window: 9 }),
+                (n - 1..n, Mask::Window { offset: n - 1, window: n / 2 + 1 }),
                 (n / 2..n, Mask::Full),
                 (0..1, Mask::Keys(&marks)),
             ] {

@@ -18,7 +18,7 @@ use crate::{
     generators::{Generator, Idefics3Generator},
     processor::{PreprocessorConfig, ProcessorFiles, PromptVersion, TileOptions},
     retrievers::{ColIdefics3, ColPali, Retriever},
-    vlm::{idefics3, paligemma},
+    vlm::{config_file, idefics3, paligemma},
 };
 
 /// The files of one model: a folder, and for an adapter the folder of the checkpoint it adapts.
@@ -143,17 +143,11 @@ impl Architecture {
             #[serde(default)]
             model_type: Option<String>,
         }
-        let path = folder.join("config.json");
-        let bytes = fs_err::read(&path).map_err(|source| Error::Io {
+        let (path, value) = config_file::load(folder)?;
+        let named = Named::deserialize(&value).map_err(|source| Error::Json {
             path: path.clone(),
             source,
         })?;
-        let json = |source| Error::Json {
-            path: path.clone(),
-            source,
-        };
-        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(json)?;
-        let named = Named::deserialize(&value).map_err(json)?;
         match named.model_type.as_deref() {
             Some("idefics3" | "smolvlm" | "idefics2") => {
                 let config = idefics3::Config::from_json(&path, value)?;

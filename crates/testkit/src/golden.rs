@@ -25,6 +25,12 @@ pub struct Case {
     /// Picture files.
     #[serde(default)]
     pub images: Vec<String>,
+    /// Picture files that make a clip; `images` are then the frames sampled from it.
+    #[serde(default)]
+    pub clip: Vec<String>,
+    /// Frames of the clip a second.
+    #[serde(default)]
+    pub rate: f64,
     /// The conversation.
     #[serde(default)]
     pub messages: Vec<CaseMessage>,
@@ -80,6 +86,8 @@ pub struct CaseMessage {
 pub enum CaseContent {
     /// A picture.
     Image,
+    /// The clip.
+    Video,
     /// Text.
     Text {
         /// The text.

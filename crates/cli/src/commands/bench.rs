@@ -42,13 +42,14 @@ pub(crate) struct Args {
     /// A checkpoint: a folder or a hub name [default: the model the command would use]
     #[arg(long, value_name = "MODEL", conflicts_with = "random")]
     model: Option<String>,
-    /// Made-up weights of a published shape: colSmol-256M, SmolVLM-256M, colSmol-500M, SmolVLM-500M, SmolVLM-2.2B
+    /// Made-up weights of a published shape: colSmol-256M, SmolVLM-256M, colSmol-500M, SmolVLM-500M, SmolVLM-2.2B,
+    /// ColPali-v1.3 (a retriever), Idefics2-8B (a generator); with `:N` behind it, of N text layers only
     #[arg(long, value_name = "SHAPE")]
     random: Option<Shape>,
     /// Runs, of which the best counts
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
-    /// Pages: of the index (`search`), given to the generator (`pipeline`) [default: 1000, 1]
+    /// Pages: of the index (`search`), given to the generator (all others) [default: 1000, 1]
     #[arg(long, value_name = "N")]
     pages: Option<usize>,
     /// Rows of a page (`search`)
@@ -103,7 +104,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             let models = models(context, args, scratch.path(), false)?;
             let generator = models.generator(&on_event)?;
             let generator = generator.ok_or(Error::ModelRefused { role: "generator" })?;
-            bench::generator(&generator, precision, what, args.runs)?
+            let pages = args.pages.unwrap_or(1).max(1);
+            bench::generator(&generator, precision, what, pages, args.runs)?
         }
         Work::Pipeline => {
             let models = models(context, args, scratch.path(), false)?;
@@ -133,8 +135,10 @@ fn models(
     let mut config: ModelConfig = context.models()?.config().clone();
     if let Some(shape) = args.random {
         let pair = shape.write(scratch, &config.builtin_dir, args.separate)?;
-        config.retriever = Choice::Found(Box::new(pair.retriever));
-        config.generator = Choice::Found(Box::new(pair.generator));
+        let choice =
+            |found: Option<_>| found.map_or(Choice::None, |it| Choice::Found(Box::new(it)));
+        config.retriever = choice(pair.retriever);
+        config.generator = choice(pair.generator);
     } else if let Some(name) = &args.model {
         let named = Choice::Named(name.clone());
         if is_retriever {

@@ -75,11 +75,9 @@ fn it_is_unpacked_into_the_cache_and_can_be_named() {
     let unpacked = fs_err::read_dir(home.path(".cache/colibri")).unwrap();
     let names: Vec<String> = unpacked
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("builtin-"))
         .collect();
-    assert!(
-        names.len() == 1 && names[0].starts_with("builtin-"),
-        "{names:?}"
-    );
+    assert_eq!(names.len(), 1, "{names:?}");
     let said = home
         .run_with(
             ["search", "tickets", "--mode", "visual", "--json"],

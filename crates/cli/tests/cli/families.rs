@@ -132,3 +132,35 @@ fn idefics2_looks_and_answers() {
     assert!(done["prompt_tokens"].as_u64().unwrap() > 5 * 6, "{done}");
     assert_eq!(done["event"], "done", "{done}");
 }
+
+/// Turn after turn, pictures and words, as far as the window of its attention and beyond.
+#[test]
+fn idefics2_goes_on_talking() {
+    let home = Home::new();
+    let talk = |name: &str, picture: u64| {
+        let generator = golden(name);
+        let options = ["chat", "--no-index", "--precision", "f32", "--json"];
+        let more = ["--generator", &generator, "--max-tokens", "8"];
+        let input = "/image documents/chart.png\nWhich month is highest?\nAnd the lowest?\n\
+                     /image documents/chart.png\nWhat is this?\n";
+        let said = home.run_with([&options[..], &more].concat(), input, &[]);
+        let events = said.exits(0).json();
+        let done: Vec<u64> = events
+            .iter()
+            .filter(|event| event["event"] == "done")
+            .map(|event| event["prompt_tokens"].as_u64().unwrap())
+            .collect();
+        // Two pictures of five frames each; the second turn adds words to the first's.
+        assert_eq!(done.len(), 3, "{events:?}");
+        assert!(done[0] > picture && done[1] > done[0], "{done:?}");
+        assert!(done[2] > done[1] + picture, "{done:?}");
+        let new = events
+            .iter()
+            .filter(|event| event["event"] == "done")
+            .all(|event| event["new_tokens"].as_u64() > Some(0));
+        assert!(new, "{events:?}");
+    };
+    talk("idefics2", 5 * 6);
+    // Its window is 23 tokens.
+    talk("idefics2-new", 5 * 5);
+}

@@ -23,3 +23,4 @@ mod questions;
 mod settings;
 mod support;
 mod video;
+mod web;

@@ -239,8 +239,9 @@ fn a_clip_is_watched_and_indexed() {
         said.stderr
     );
     // Pages are frames, one a second.
+    let looking = [environment[0], ("COLIBRI_RETRIEVER", "auto")];
     let indexed = home
-        .run_with(["index", "clip.mp4", "--json"], "", &environment)
+        .run_with(["index", "clip.mp4", "--json"], "", &looking)
         .exits(0);
     assert_eq!(indexed.last()["pages"], 3, "{}", indexed.stdout);
     let listed = home.run(["list", "--json"]).exits(0).last();
@@ -248,6 +249,19 @@ fn a_clip_is_watched_and_indexed() {
         listed["documents"][0]["metadata"]["seconds_per_page"], 1.0,
         "{listed}"
     );
+    // A citation says when.
+    let ask = &["ask", "coloured bars", "--mode", "visual"][..];
+    let by_look = home.run_with(ask, "", &looking).exits(0);
+    assert!(
+        by_look.stdout.contains("clip.mp4 p.") && by_look.stdout.contains(", 0:0"),
+        "{by_look}"
+    );
+    let more = ["--generator", &generator, "--max-tokens", "2", "--json"];
+    let asked = [ask, &more].concat();
+    let asked = home.run_with(asked, "", &looking).exits(0).last();
+    let cited = &asked["citations"][0];
+    let page = cited["page"].as_u64().unwrap();
+    assert_eq!(cited["seconds"].as_u64(), Some(page - 1), "{asked}");
     // Damage is told, not suffered.
     let whole = fs_err::read(home.path("clip.mp4")).unwrap();
     fs_err::write(home.path("cut.mp4"), &whole[..200]).unwrap();

@@ -96,6 +96,23 @@ pub struct Citation {
     pub document: String,
     /// Number of the page, from 1.
     pub page: u32,
+    /// Of a page of a video, the moment it shows: whole seconds from the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+}
+
+impl Citation {
+    /// Where in the document, for people: `p.3`, and of a video its time, `p.3, 0:02`.
+    pub fn place(&self) -> String {
+        let Some(seconds) = self.seconds else {
+            return format!("p.{}", self.page);
+        };
+        let (minutes, seconds) = (seconds / 60, seconds % 60);
+        match minutes / 60 {
+            0 => format!("p.{}, {minutes}:{seconds:02}", self.page),
+            hours => format!("p.{}, {hours}:{:02}:{seconds:02}", self.page, minutes % 60),
+        }
+    }
 }
 
 /// A complete answer.
@@ -133,4 +150,26 @@ pub struct Timings {
     pub first_token: f64,
     /// Everything.
     pub total: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_a_video_is_a_time() {
+        let place = |seconds| {
+            let document = "clip.mp4".to_owned();
+            let citation = Citation {
+                document,
+                page: 7,
+                seconds,
+            };
+            citation.place()
+        };
+        assert_eq!(place(None), "p.7");
+        assert_eq!(place(Some(6)), "p.7, 0:06");
+        assert_eq!(place(Some(83)), "p.7, 1:23");
+        assert_eq!(place(Some(3723)), "p.7, 1:02:03");
+    }
 }

@@ -129,10 +129,12 @@ impl<'a> Answering<'a> {
         } else {
             self.models.generator(on_model)?
         };
+        let moments = self.moments(&found)?;
         let mut done = if let Some(generator) = generator {
             self.generate(
                 question,
                 &found,
+                &moments,
                 &texts,
                 &generator,
                 stop,
@@ -141,7 +143,7 @@ impl<'a> Answering<'a> {
             )?
         } else {
             let chart = self.chart(question, &found)?;
-            quotes(question, &found, &texts, chart, on_event)
+            quotes(question, &found, &moments, &texts, chart, on_event)
         };
         for citation in &done.citations {
             on_event(AnswerEvent::Citation(citation.clone()));
@@ -155,6 +157,18 @@ impl<'a> Answering<'a> {
             .push((question.to_owned(), done.answer.clone()));
         on_event(AnswerEvent::Done(done.clone()));
         Ok(Asked { found, done })
+    }
+
+    /// For each hit that is a page of a video, the seconds from its beginning.
+    fn moments(&self, found: &SearchResult) -> Result<Vec<Option<u64>>> {
+        let moment = |found: &PageHit| -> Result<Option<u64>> {
+            let document = self.index.document(&found.hit.document)?;
+            let step = document
+                .and_then(|document| document.record.metadata.get("seconds_per_page")?.as_f64());
+            // A float beyond the whole numbers becomes the nearest of them.
+            Ok(step.map(|step| (step * f64::from(found.hit.page.saturating_sub(1))) as u64))
+        };
+        found.hits.iter().map(moment).collect()
     }
 
     /// What is searched for: a follow-up such as "and in 2021?" says too little alone, so the question
@@ -191,6 +205,7 @@ impl<'a> Answering<'a> {
         &mut self,
         question: &str,
         found: &SearchResult,
+        moments: &[Option<u64>],
         texts: &[String],
         generator: &LoadedGenerator,
         stop: &AtomicBool,
@@ -299,7 +314,7 @@ impl<'a> Answering<'a> {
         } else {
             cited(question, &answer, &shown)
                 .into_iter()
-                .map(|page| citation(found, pages[page]))
+                .map(|page| citation(found, moments, pages[page]))
                 .collect()
         };
         Ok(Done {
@@ -424,11 +439,12 @@ fn look(
     seen.collect()
 }
 
-fn citation(found: &SearchResult, page: usize) -> Citation {
+fn citation(found: &SearchResult, moments: &[Option<u64>], page: usize) -> Citation {
     let hit = &found.hits[page].hit;
     Citation {
         document: hit.document.clone(),
         page: hit.page,
+        seconds: moments[page],
     }
 }
 
@@ -436,6 +452,7 @@ fn citation(found: &SearchResult, page: usize) -> Citation {
 fn quotes(
     question: &str,
     found: &SearchResult,
+    moments: &[Option<u64>],
     texts: &[String],
     chart: Option<(usize, String)>,
     on_event: &mut dyn FnMut(AnswerEvent),
@@ -459,19 +476,19 @@ fn quotes(
     let by_look = |hit: &PageHit| hit.hit.visual.is_some() && texts[0].trim().is_empty();
     let looked = found.hits.first().is_some_and(by_look);
     if looked {
-        let page = citation(found, 0);
+        let page = citation(found, moments, 0);
         let text = format!(
-            "The page that fits best has no text to quote: {} p.{}\n",
+            "The page that fits best has no text to quote: {} {}\n",
             name(&page),
-            page.page
+            page.place()
         );
         say(text, Some(page));
     }
     let lines = lines.into_iter().map(|line| (line.page, line.text));
     let quoted: Vec<(usize, String)> = chart.into_iter().chain(lines).collect();
     for (page, line) in quoted.iter().take(quote::MOST_PASSAGES) {
-        let page = citation(found, *page);
-        let text = format!("“{line}” [{} p.{}]\n", name(&page), page.page);
+        let page = citation(found, moments, *page);
+        let text = format!("“{line}” [{} {}]\n", name(&page), page.place());
         say(text, Some(page));
     }
     if quoted.is_empty() && !looked {

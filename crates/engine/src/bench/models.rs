@@ -1,6 +1,6 @@
 //! Retrievers, generators and single products.
 
-use std::{ops::ControlFlow, path::Path, time::Instant};
+use std::{ops::ControlFlow, time::Instant};
 
 use colibri_models::{
     Precision,
@@ -8,10 +8,9 @@ use colibri_models::{
     generators::Request,
     machine::{self, Multiplication},
     processor::Message,
-    vlm::idefics3::Config,
 };
 
-use super::{Figures, ProductFigures, Text, arithmetic, page};
+use super::{Figures, ProductFigures, Text, arithmetic::Model, page};
 use crate::{
     Result,
     checkpoints::{LoadedGenerator, LoadedRetriever, PrecisionChoice},
@@ -44,8 +43,8 @@ pub fn embed_page(
         best = best.min(started.elapsed().as_secs_f64());
         rows = embedding.rows.num_rows();
     }
-    let operations = config(retriever.located.checkpoint.base_folder())
-        .map(|config| tiles as f64 * arithmetic::tile(&config) + arithmetic::text(&config, rows));
+    let operations = Model::of(retriever.located.checkpoint.base_folder())
+        .map(|model| tiles as f64 * model.frame() + model.text(rows));
     Ok(Figures {
         model: Some(retriever.located.name.clone()),
         tokens: Some(rows),
@@ -72,8 +71,8 @@ pub fn embed_query(
         best = best.min(started.elapsed().as_secs_f64());
     }
     // A question has so few rows that reading the weights takes longer than multiplying with them.
-    let bytes = config(retriever.located.checkpoint.base_folder())
-        .map(|config| arithmetic::weights(&config) * bytes_a_value(precision));
+    let bytes = Model::of(retriever.located.checkpoint.base_folder())
+        .map(|model| model.weights() * bytes_a_value(precision));
     Ok(Figures {
         model: Some(retriever.located.name.clone()),
         tokens: Some(rows),
@@ -83,7 +82,7 @@ pub fn embed_query(
     })
 }
 
-/// A generator with one page before it.
+/// A generator with some pages before it.
 ///
 /// # Errors
 /// When a layer fails.
@@ -91,10 +90,10 @@ pub fn generator(
     generator: &LoadedGenerator,
     precision: PrecisionChoice,
     what: Text,
+    pages: usize,
     runs: usize,
 ) -> Result<Figures> {
-    let folder = generator.located.checkpoint.base_folder();
-    let config = config(folder);
+    let model = Model::of(generator.located.checkpoint.base_folder());
     let mut best = Timed {
         prefill: f64::INFINITY,
         first: f64::INFINITY,
@@ -102,41 +101,43 @@ pub fn generator(
         ..Timed::default()
     };
     for _ in 0..runs.max(1) {
-        let first = answer(generator, 1)?;
+        let first = answer(generator, pages, 1)?;
         best.tiles = first.tiles;
         best.prompt = first.completion.prompt_tokens;
         best.first = best.first.min(first.total);
         best.prefill = best.prefill.min(first.total - first.looked);
         if what == Text::Decode {
-            best.decode = best.decode.min(answer(generator, DECODED + 1)?.a_token());
+            best.decode = best
+                .decode
+                .min(answer(generator, pages, DECODED + 1)?.a_token());
         }
     }
-    let operations = |config: &Config| arithmetic::text(config, best.prompt);
+    let operations = |model: &Model| model.text(best.prompt);
     let figures = match what {
         Text::Prefill => Figures {
             tokens_per_second: Some(best.prompt as f64 / best.prefill),
             ..rated(
                 "prefill",
                 precision,
-                config.as_ref().map(operations),
+                model.as_ref().map(operations),
                 best.prefill,
             )
         },
         Text::FirstToken => {
-            let looking = |config: &Config| best.tiles as f64 * arithmetic::tile(config);
-            let all = config
+            let looking = |model: &Model| best.tiles as f64 * model.frame();
+            let all = model
                 .as_ref()
-                .map(|config| looking(config) + operations(config));
+                .map(|model| looking(model) + operations(model));
             Figures {
                 seconds_to_first_token: Some(best.first),
                 ..rated("first-token", precision, all, best.first)
             }
         }
         Text::Decode => {
-            let values = |config: &Config| arithmetic::weights(config) + arithmetic::head(config);
-            let bytes = config
+            let values = |model: &Model| model.weights() + model.head();
+            let bytes = model
                 .as_ref()
-                .map(|config| values(config) * bytes_a_value(precision));
+                .map(|model| values(model) * bytes_a_value(precision));
             Figures {
                 tokens_per_second: Some(1.0 / best.decode),
                 ..read("decode", precision, bytes, best.decode)
@@ -181,13 +182,14 @@ impl Answer {
     }
 }
 
-/// Answers from one page.
-fn answer(generator: &LoadedGenerator, max_new_tokens: usize) -> Result<Answer> {
+/// Answers from some pages.
+fn answer(generator: &LoadedGenerator, pages: usize, max_new_tokens: usize) -> Result<Answer> {
     let options = GenerateOptions {
         max_new_tokens,
         ..GenerateOptions::default()
     };
-    let (messages, images) = ([Message::user(1, QUESTION)], [page(0)]);
+    let messages = [Message::user(pages, QUESTION)];
+    let images: Vec<_> = (0..).take(pages).map(page).collect();
     let request = Request {
         messages: &messages,
         images: &images,
@@ -292,11 +294,6 @@ pub fn kernels(precision: PrecisionChoice, runs: usize) -> Figures {
 
 fn precision_name(precision: Precision) -> &'static str {
     colibri_models::Placement::cpu(precision).precision_name()
-}
-
-/// The configuration, where it is one whose arithmetic is known.
-fn config(folder: &Path) -> Option<Config> {
-    Config::load(folder).ok()
 }
 
 fn bytes_a_value(precision: PrecisionChoice) -> f64 {

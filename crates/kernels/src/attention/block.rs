@@ -131,8 +131,10 @@ impl Block<'_> {
         let (words, query_stride) = (plan.dim_words(), plan.query_stride());
         let last_visible = plan.visible(self.rows.end - 1);
         let seen = last_visible.div_ceil(plan.kernels.panel_width);
+        // What the first row has passed, the others have too.
+        let passed = plan.passed(self.rows.start) / plan.kernels.panel_width;
         with_scratch(plan.kernels.panel_width * words, |scratch| {
-            for panel in panels.start..panels.end.min(seen) {
+            for panel in panels.start.max(passed)..panels.end.min(seen) {
                 let (keys, width) = plan.key_panel(panel);
                 let is_stored = matches!(self.packed, Packed::Stored { .. });
                 let right_stride = plan.key_stride(panel, is_stored);
@@ -202,6 +204,7 @@ impl Block<'_> {
                 let length = visible.next_multiple_of(plan.kernels.lanes);
                 let scores = &mut scores[row * score_stride..(row + 1) * score_stride];
                 let scores: &mut [f32] = bytemuck::cast_slice_mut(scores);
+                scores[..plan.passed(self.rows.start + row).min(visible)].fill(f32::NEG_INFINITY);
                 scores[visible..length].fill(f32::NEG_INFINITY);
                 let bias = plan.bias.map(|bias| &bias[..length]);
                 if weight_stride == 0 {
@@ -318,24 +321,29 @@ impl Block<'_> {
         let tiles = plan.precision.tiles(plan.kernels);
         for tile_rows in plan.tiles(self.rows.len()) {
             let visible = plan.visible(self.rows.start + tile_rows.end - 1);
+            // Weights before the window are zero, and so are their products.
+            let passed = plan.passed(self.rows.start + tile_rows.start);
+            let words_passed = plan.precision.words(passed.saturating_sub(1));
+            let begin = words_passed.clamp(range.start, range.end);
             let words = plan
                 .precision
                 .words(visible)
                 .min(range.end)
-                .saturating_sub(range.start);
+                .saturating_sub(begin);
             let tile = Kernels::tile(tiles, tile_rows.len(), width / plan.kernels.lanes);
             let left =
                 &weights.words[tile_rows.start * weights.stride..tile_rows.end * weights.stride];
             let tile_sums =
                 &mut tile_sums[tile_rows.start * MAX_PANEL_WIDTH..tile_rows.end * MAX_PANEL_WIDTH];
             // SAFETY: every row has weights up to `visible`, padded to whole vectors; `right` has a step of `width`
-            // words for each of `range`; the sums were cut to the tile and begun by the first piece.
+            // words for each of `range`, of which the first are left out; the sums were cut to the tile and begun by
+            // the first piece.
             unsafe {
                 tile(&Tile {
                     words,
-                    left: left[range.start.min(left.len())..].as_ptr(),
+                    left: left[begin.min(left.len())..].as_ptr(),
                     left_stride: weights.stride,
-                    right,
+                    right: right.wrapping_add((begin - range.start) * right_stride),
                     right_stride,
                     sums: tile_sums.as_mut_ptr(),
                     sums_stride: MAX_PANEL_WIDTH,

@@ -165,7 +165,7 @@ pub(super) fn run_stored(
 /// [`Mask::Keys`] as something to add to the scores, padded to whole vectors.
 fn bias_of(mask: Mask<'_>, n_k: usize, kernels: &Kernels) -> Option<Vec<f32>> {
     match mask {
-        Mask::Full | Mask::Causal { .. } => None,
+        Mask::Full | Mask::Causal { .. } | Mask::Window { .. } => None,
         Mask::Keys(keys) => {
             let marked = keys
                 .iter()

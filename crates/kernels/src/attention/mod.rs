@@ -44,6 +44,13 @@ pub enum Mask<'a> {
         /// Number of keys before the first query row.
         offset: usize,
     },
+    /// Query row `i` sees the last `window` of the keys `0 ..= offset + i` (Mistral).
+    Window {
+        /// Number of keys before the first query row.
+        offset: usize,
+        /// Keys that a row sees at most, its own included.
+        window: usize,
+    },
     /// Only the keys marked `true`, one mark for each key.
     Keys(&'a [bool]),
 }

@@ -79,9 +79,21 @@ impl Plan<'_> {
     pub(super) fn visible(&self, row: usize) -> usize {
         match self.mask {
             Mask::Full | Mask::Keys(_) => self.n_k,
-            Mask::Causal { offset } => (row / self.group())
+            Mask::Causal { offset } | Mask::Window { offset, .. } => (row / self.group())
                 .saturating_add(offset)
                 .saturating_add(1)
+                .min(self.n_k),
+        }
+    }
+
+    /// Keys from the first that block row `row` does not see any more.
+    pub(super) fn passed(&self, row: usize) -> usize {
+        match self.mask {
+            Mask::Full | Mask::Keys(_) | Mask::Causal { .. } => 0,
+            Mask::Window { offset, window } => (row / self.group())
+                .saturating_add(offset)
+                .saturating_add(1)
+                .saturating_sub(window)
                 .min(self.n_k),
         }
     }

@@ -19,7 +19,7 @@ proptest! {
         batch in 1_usize..3,
         n_q in 1_usize..30,
         n_k in 0_usize..150,
-        kind in 0_u8..3,
+        kind in 0_u8..4,
         bf16 in any::<bool>(),
         gap in 0_usize..3,
         seed: u64,
@@ -34,6 +34,7 @@ proptest! {
         let mask = match kind {
             0 => Mask::Full,
             1 => Mask::Causal { offset: seed as usize % 60 },
+            2 => Mask::Window { offset: seed as usize % 60, window: 1 + seed as usize % 77 },
             _ => Mask::Keys(&marks),
         };
         let (q_width, kv_width) = (shape.q_heads * head_dim, kv_heads * head_dim);
@@ -77,6 +78,11 @@ proptest! {
         let inner = if bf16 { Inner::Bf16 } else { Inner::F32 };
         for isa in Isa::available() {
             let run = |rows: std::ops::Range<usize>, keys: usize, offset: usize| {
+                let mask = if seed % 2 == 0 {
+                    Mask::Causal { offset }
+                } else {
+                    Mask::Window { offset, window: 1 + seed as usize % 41 }
+                };
                 let mut out = vec![f32::NAN; rows.len() * q_width];
                 attention_with(
                     isa,
@@ -86,7 +92,7 @@ proptest! {
                     Rows::new(&q, n, q_width).slice(rows.clone()),
                     Rows::new(&k, n, kv_width).slice(0..keys),
                     Rows::new(&v, n, kv_width).slice(0..keys),
-                    Mask::Causal { offset },
+                    mask,
                     RowsMut::new(&mut out, rows.len(), q_width),
                 );
                 out

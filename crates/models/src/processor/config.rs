@@ -7,9 +7,10 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::error::{Error, Result};
+use super::fields::{Fields, object};
 use super::files::{JsonFile, ProcessorFiles, json_in};
 use super::resample::Filter;
 
@@ -185,9 +186,11 @@ impl PreprocessorConfig {
                 })?,
                 tile_side: file.or("max_image_size", default.tile_side, tile_side)?,
             },
-            Frames::Square => file.or("size", default.sizes(), |value| file.square(value))?,
+            Frames::Square => {
+                file.or("size", default.sizes(), |value| Sizes::square(&file, value))?
+            }
             Frames::Native { .. } => {
-                file.or("size", default.sizes(), |value| file.native(value))?
+                file.or("size", default.sizes(), |value| Sizes::native(&file, value))?
             }
         };
         let resample = |value: &Value| value.as_u64().and_then(Filter::from_pillow);
@@ -326,52 +329,15 @@ fn video_sampling(path: &Path, json: &Value) -> Result<VideoSampling> {
     })
 }
 
-/// The keys of one JSON object, with the file's name for errors.
-struct Fields<'a> {
-    path: &'a Path,
-    json: &'a Map<String, Value>,
-}
-
-impl Fields<'_> {
-    /// The value of `name` as `read` sees it, or `default` where it is absent or null.
-    fn or<T>(&self, name: &str, default: T, read: impl Fn(&Value) -> Result<T>) -> Result<T> {
-        match self.json.get(name) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => read(value),
-        }
-    }
-
-    fn bad(&self, key: &'static str, expected: &'static str, found: &Value) -> Error {
-        bad(self.path, key, expected, found)
-    }
-
-    fn flag(&self, key: &'static str, default: bool) -> Result<bool> {
-        self.or(key, default, |value| {
-            value
-                .as_bool()
-                .ok_or_else(|| self.bad(key, "true or false", value))
-        })
-    }
-
-    /// `longest_edge` of a size object.
-    fn edge(&self, size: &Value, key: &'static str, greatest: u64) -> Result<u32> {
-        match size.get("longest_edge") {
-            Some(value) => self.whole(value, key, greatest),
-            None => Err(Error::MissingKey {
-                path: self.path.to_path_buf(),
-                key,
-            }),
-        }
-    }
-
+impl Sizes {
     /// `height` and `width` of a size object, which must be equal; older files have a bare number.
-    fn square(&self, size: &Value) -> Result<Sizes> {
-        let side = |name, key| self.whole(size.get(name).unwrap_or(size), key, MAX_TILE_SIDE);
+    fn square(file: &Fields<'_>, size: &Value) -> Result<Self> {
+        let side = |name, key| file.whole(size.get(name).unwrap_or(size), key, MAX_TILE_SIDE);
         let (height, width) = (side("height", "size.height")?, side("width", "size.width")?);
         if height != width {
-            return Err(self.bad("size", "a square", size));
+            return Err(file.bad("size", "a square", size));
         }
-        Ok(Sizes {
+        Ok(Self {
             frames: Frames::Square,
             longest_edge: SQUARES_DRAWN * height,
             tile_side: height,
@@ -379,84 +345,21 @@ impl Fields<'_> {
     }
 
     /// `shortest_edge` and `longest_edge` of a size object.
-    fn native(&self, size: &Value) -> Result<Sizes> {
-        let longest_edge = self.edge(size, "size.longest_edge", MAX_TILE_SIDE)?;
+    fn native(file: &Fields<'_>, size: &Value) -> Result<Self> {
+        let longest_edge = file.edge(size, "size.longest_edge", MAX_TILE_SIDE)?;
         let Some(shortest) = size.get("shortest_edge") else {
             return Err(Error::MissingKey {
-                path: self.path.to_path_buf(),
+                path: file.path.to_path_buf(),
                 key: "size.shortest_edge",
             });
         };
-        Ok(Sizes {
+        Ok(Self {
             frames: Frames::Native {
-                shortest_edge: self.whole(shortest, "size.shortest_edge", MAX_TILE_SIDE)?,
+                shortest_edge: file.whole(shortest, "size.shortest_edge", MAX_TILE_SIDE)?,
             },
             longest_edge,
             tile_side: longest_edge,
         })
-    }
-
-    fn whole(&self, value: &Value, key: &'static str, greatest: u64) -> Result<u32> {
-        match value.as_u64() {
-            Some(number) if (1..=greatest).contains(&number) => Ok(number as u32),
-            Some(0) | None => Err(self.bad(key, "a whole number above 0", value)),
-            Some(_) => Err(self.bad(key, "a smaller number", value)),
-        }
-    }
-
-    fn positive(&self, value: &Value, key: &'static str) -> Result<f64> {
-        value
-            .as_f64()
-            .filter(|number| (f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX)).contains(number))
-            .ok_or_else(|| self.bad(key, "a number above 0", value))
-    }
-
-    /// One number for all channels or one for each, each finite as f32.
-    fn channels(
-        &self,
-        value: &Value,
-        key: &'static str,
-        expected: &'static str,
-        valid: impl Fn(f32) -> bool,
-    ) -> Result<[f64; 3]> {
-        let number = |value: &Value| {
-            value.as_f64().filter(|&number| {
-                let narrow = number as f32;
-                narrow.is_finite() && valid(narrow)
-            })
-        };
-        let read = match value.as_array().map(Vec::as_slice) {
-            Some([red, green, blue]) => {
-                let channels = [number(red), number(green), number(blue)];
-                match channels {
-                    [Some(red), Some(green), Some(blue)] => Some([red, green, blue]),
-                    _ => None,
-                }
-            }
-            Some(_) => None,
-            None => number(value).map(|number| [number; 3]),
-        };
-        read.ok_or_else(|| self.bad(key, expected, value))
-    }
-}
-
-fn object<'a>(path: &Path, key: &'static str, json: &'a Value) -> Result<&'a Map<String, Value>> {
-    json.as_object()
-        .ok_or_else(|| bad(path, key, "a JSON object", json))
-}
-
-fn bad(path: &Path, key: &'static str, expected: &'static str, found: &Value) -> Error {
-    const SHOWN: usize = 60;
-    let mut found = found.to_string();
-    if let Some((cut, _)) = found.char_indices().nth(SHOWN) {
-        found.truncate(cut);
-        found.push('…');
-    }
-    Error::BadValue {
-        path: path.to_path_buf(),
-        key,
-        expected,
-        found,
     }
 }
 

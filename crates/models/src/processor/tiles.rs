@@ -17,13 +17,13 @@
 //!
 //! All size arithmetic is in f64 and truncates, as Python's does (`int(w / (w / h))` is not `h`).
 
-use std::num::NonZeroU32;
-
 use image::RgbImage;
 use rayon::prelude::*;
 
 use super::config::{Frames, PreprocessorConfig};
 use super::error::{Error, Result};
+use super::grid::CHANNELS;
+pub use super::grid::{Frame, TileGrid, TileOptions, TilePlan, Tiles};
 use super::native;
 use super::resample::resize;
 
@@ -40,122 +40,6 @@ const MAX_TILES: u64 = 1024;
 /// Greatest number of pixels of the picture that is cut, so that a settings file with huge tiles
 /// cannot ask for more than 400 MB.
 const MAX_PIXELS: u64 = 1 << 27;
-
-/// Bytes of a pixel.
-const CHANNELS: usize = 3;
-
-/// How a picture is cut: rows and columns of tiles of `tile_side`×`tile_side` pixels, followed by
-/// an overview; or no rows and columns at all, for a picture that is a single tile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TileGrid {
-    /// Rows of tiles, 0 for a single tile.
-    pub rows: u32,
-    /// Columns of tiles, 0 for a single tile.
-    pub cols: u32,
-    /// Pixels on each side of a tile.
-    pub tile_side: u32,
-}
-
-impl TileGrid {
-    /// Whether the picture is cut (and has an overview).
-    pub fn is_split(&self) -> bool {
-        self.rows > 0 && self.cols > 0
-    }
-
-    /// Tiles, overview included.
-    pub fn num_frames(&self) -> usize {
-        self.rows as usize * self.cols as usize + 1
-    }
-
-    /// Bytes of one tile: (row, column, channel).
-    pub fn frame_bytes(&self) -> usize {
-        self.tile_side as usize * self.tile_side as usize * CHANNELS
-    }
-}
-
-/// What a caller may change about the cutting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TileOptions {
-    /// Longest edge in tiles, instead of the file's `size.longest_edge`. Cut to 4096 pixels.
-    pub detail: Option<NonZeroU32>,
-    /// Instead of the file's `do_image_splitting`.
-    pub split: Option<bool>,
-}
-
-/// The sizes a picture goes through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TilePlan {
-    /// Width and height after step 1.
-    pub resized: (u32, u32),
-    /// Width and height of the picture that is cut: after step 2, or of the single tile.
-    pub stretched: (u32, u32),
-    /// The tiles.
-    pub grid: TileGrid,
-}
-
-/// A picture cut into tiles.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tiles {
-    /// The sizes it went through.
-    pub plan: TilePlan,
-    /// (tile, row, column, channel): row by row, the overview last.
-    frames: Vec<u8>,
-    /// Width and height of each frame, where they are not all `tile_side`×`tile_side`.
-    sizes: Vec<(u32, u32)>,
-}
-
-/// One picture for the vision tower.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Frame<'a> {
-    /// Pixels across.
-    pub width: u32,
-    /// Pixels down.
-    pub height: u32,
-    /// (row, column, channel).
-    pub pixels: &'a [u8],
-}
-
-impl Tiles {
-    /// How the picture was cut.
-    pub fn grid(&self) -> TileGrid {
-        self.plan.grid
-    }
-
-    /// Number of tiles, overview included.
-    pub fn num_frames(&self) -> usize {
-        self.plan.grid.num_frames()
-    }
-
-    /// All tiles: (tile, row, column, channel).
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.frames
-    }
-
-    /// The tiles in order, the overview last.
-    pub fn frames(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
-        let side = self.plan.grid.tile_side;
-        let mut rest = self.frames.as_slice();
-        (0..self.num_frames()).map(move |index| {
-            let (width, height) = self.sizes.get(index).copied().unwrap_or((side, side));
-            let pixels;
-            (pixels, rest) = rest.split_at(width as usize * height as usize * CHANNELS);
-            Frame {
-                width,
-                height,
-                pixels,
-            }
-        })
-    }
-
-    /// A picture whose frames have sizes (width, height) of their own.
-    pub(super) fn of_sizes(plan: TilePlan, frames: Vec<u8>, sizes: Vec<(u32, u32)>) -> Self {
-        Self {
-            plan,
-            frames,
-            sizes,
-        }
-    }
-}
 
 /// Cuts pictures by a checkpoint's settings.
 #[derive(Debug, Clone)]
@@ -386,6 +270,8 @@ fn tiles_across((width, height): (u32, u32), side: u32) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     fn processor(longest_edge: u32, tile_side: u32) -> ImageProcessor {

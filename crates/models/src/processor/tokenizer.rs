@@ -5,7 +5,6 @@
 //! before a digit; the models were trained with version 4, which took the file as written too.)
 //! Padding and truncation that a file may ask for are switched off, as transformers does.
 
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -14,6 +13,7 @@ use tokenizers::tokenizer::{AddedToken, Encoding, PostProcessor as _};
 use super::error::{Error, Result};
 use super::escape::{Marked, Marker};
 use super::files::{FileBytes, JsonFile, ProcessorFiles};
+use super::specials::{Found, Specials, without_marks};
 use super::stream::StreamDecoder;
 
 /// The placeholder of one visual token.
@@ -60,29 +60,6 @@ pub struct NamedTokens {
     pub pad_token: Option<String>,
     /// Stands for what the tokenizer does not know.
     pub unk_token: Option<String>,
-}
-
-/// A special token where the template placed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Found {
-    start: usize,
-    end: usize,
-    id: u32,
-}
-
-/// A special token and how it treats its neighbours.
-#[derive(Debug, Clone)]
-struct Special {
-    id: u32,
-    token: AddedToken,
-}
-
-/// The special tokens by their first two bytes, longest first.
-#[derive(Debug, Default)]
-struct Specials {
-    by_start: HashMap<(u8, Option<u8>), Vec<Special>>,
-    by_id: HashMap<u32, String>,
-    first_chars: HashSet<char>,
 }
 
 impl Tokenizer {
@@ -387,112 +364,6 @@ impl Tokenizer {
             reason: source.to_string(),
         }
     }
-}
-
-/// The places of special tokens after the marks have been taken out.
-fn without_marks(marked: &Marked, found: &[Found]) -> Vec<Found> {
-    let width = marked.mark.len_utf8();
-    let mut marks = marked
-        .text
-        .match_indices(marked.mark)
-        .map(|(at, _)| at)
-        .peekable();
-    let mut removed = 0;
-    let moved = found.iter().map(|found| {
-        while marks.next_if(|&at| at < found.start).is_some() {
-            removed += width;
-        }
-        Found {
-            start: found.start - removed,
-            end: found.end - removed,
-            id: found.id,
-        }
-    });
-    moved.collect()
-}
-
-impl Specials {
-    fn of(tokenizer: &tokenizers::Tokenizer) -> Self {
-        let mut specials = Self::default();
-        for (&id, token) in tokenizer.get_added_vocabulary().get_added_tokens_decoder() {
-            let Some(first) = token.content.chars().next() else {
-                continue;
-            };
-            if !token.special {
-                continue;
-            }
-            specials.first_chars.insert(first);
-            specials.by_id.insert(id, token.content.clone());
-            let start = start_of(token.content.as_bytes());
-            let list = specials.by_start.entry(start).or_default();
-            list.push(Special {
-                id,
-                token: token.clone(),
-            });
-        }
-        for list in specials.by_start.values_mut() {
-            list.sort_by_key(|special| std::cmp::Reverse(special.token.content.len()));
-        }
-        specials
-    }
-
-    /// Special tokens in a text from left to right, the longest where several begin at one place.
-    /// With a mark given, a token whose first character is followed by it is the user's.
-    fn find(&self, text: &str, mark: Option<char>) -> Vec<Found> {
-        let mut found: Vec<Found> = Vec::new();
-        let mut at = 0;
-        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-            let first = rest.chars().next().map_or(1, char::len_utf8);
-            let Some(special) = self.at_start(rest, mark) else {
-                at += first;
-                continue;
-            };
-            let (mut start, mut end) = (at, at + special.token.content.len());
-            if special.token.single_word && !stands_alone(text, start, end) {
-                at += first;
-                continue;
-            }
-            if special.token.lstrip {
-                let before = found.last().map_or(0, |last| last.end);
-                start = before.max(text[..start].trim_end().len());
-            }
-            if special.token.rstrip {
-                end += text[end..].len() - text[end..].trim_start().len();
-            }
-            found.push(Found {
-                start,
-                end,
-                id: special.id,
-            });
-            at = end;
-        }
-        found
-    }
-
-    fn at_start(&self, text: &str, mark: Option<char>) -> Option<&Special> {
-        let mut chars = text.chars();
-        if !self.first_chars.contains(&chars.next()?) || (mark.is_some() && chars.next() == mark) {
-            return None;
-        }
-        let (first, second) = start_of(text.as_bytes());
-        let begins =
-            |list: &'_ &Vec<Special>| list.iter().any(|s| text.starts_with(&s.token.content));
-        let list = self.by_start.get(&(first, second)).filter(begins);
-        let list = list.or_else(|| self.by_start.get(&(first, None)))?;
-        list.iter()
-            .find(|special| text.starts_with(&special.token.content))
-    }
-}
-
-/// The key of [`Specials::by_start`]: the first byte, and the second where there is one.
-fn start_of(text: &[u8]) -> (u8, Option<u8>) {
-    (text.first().copied().unwrap_or(0), text.get(1).copied())
-}
-
-/// Whether neither neighbour is a letter, a digit or an underscore.
-fn stands_alone(text: &str, start: usize, end: usize) -> bool {
-    let word = |char: char| char.is_alphanumeric() || char == '_';
-    !text[..start].ends_with(word) && !text[end..].starts_with(word)
 }
 
 /// Whether a token stands before a tile or the overview.

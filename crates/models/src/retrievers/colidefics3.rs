@@ -11,7 +11,7 @@ use colibri_nn::{Linear, Weights};
 use image::RgbImage;
 
 use super::{
-    DIM, PageEmbedding, QueryToken, Retriever, RetrieverSettings, Rows, query_tokens, unit_rows,
+    DIM, PageEmbedding, QueryToken, Retriever, RetrieverSettings, Rows, project, query_tokens,
 };
 use crate::{
     NoTrace, Result, Trace, VisualTokens, WeightBytes,
@@ -127,15 +127,9 @@ impl ColIdefics3 {
         self.project(&self.processor.query_ids(query)?, None, trace)
     }
 
-    /// Text model, projection, L2 norm.
     fn project(&self, ids: &[u32], visual: Option<&Tensor>, trace: &mut dyn Trace) -> Result<Rows> {
-        let text = self.backbone.text();
         let merged = self.backbone.merge(ids, visual)?; // (1, tokens, hidden)
-        trace.record("merged", &merged)?;
-        let hidden = text.norm(&text.forward(merged, None, trace)?)?;
-        trace.record("text.norm", &hidden)?;
-        let projected = self.linear.forward(&hidden)?.squeeze(0)?; // (tokens, 128)
-        unit_rows(&projected, trace)
+        project(self.backbone.text(), &self.linear, merged, trace)
     }
 }
 

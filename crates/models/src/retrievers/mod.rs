@@ -7,11 +7,13 @@ pub use colidefics3::ColIdefics3;
 pub use colpali::ColPali;
 
 use candle_core::{DType, Device, Tensor};
+use colibri_nn::Linear;
 use image::RgbImage;
 
 use crate::{
     Error, Result, Trace, VisualTokens, WeightBytes,
     processor::{PromptVersion, TokenGeometry, Tokenizer},
+    text::llama::Llama,
 };
 
 /// Width of a row in every retriever of the family (`self.dim` upstream).
@@ -119,6 +121,20 @@ pub trait Retriever: Send + Sync {
     fn num_bytes(&self) -> usize {
         self.weight_bytes().total()
     }
+}
+
+/// Text model, projection, L2 norm over the embedded prompt `merged` `(1, tokens, hidden)`.
+fn project(
+    text: &Llama,
+    projection: &Linear,
+    merged: Tensor,
+    trace: &mut dyn Trace,
+) -> Result<Rows> {
+    trace.record("merged", &merged)?;
+    let hidden = text.norm(&text.forward(merged, None, trace)?)?;
+    trace.record("text.norm", &hidden)?;
+    let projected = projection.forward(&hidden)?.squeeze(0)?; // (tokens, 128)
+    unit_rows(&projected, trace)
 }
 
 /// Projected tokens `(tokens, 128)` as rows of length 1. Upstream divides by the length as it is; a row that has none

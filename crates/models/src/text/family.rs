@@ -1,7 +1,7 @@
 //! What the relatives of Llama do otherwise.
 //!
-//! - **Mistral** 7B v0.1 (Jiang et al. 2023, <https://arxiv.org/abs/2310.06825>): other class defaults, and a window
-//!   of attention that slides beyond 4096 tokens.
+//! - **Mistral** 7B v0.1 (Jiang et al. 2023, <https://arxiv.org/abs/2310.06825>): other class defaults, and
+//!   attention to the last 4096 tokens only.
 //! - **Gemma** (2024, <https://arxiv.org/abs/2403.08295>): embeddings times `√hidden`, norms that multiply by
 //!   `1 + weight`, a gate of GELU, heads of 256 values whatever the width.
 //!
@@ -123,8 +123,8 @@ mod tests {
             (None, 8)
         );
         assert_eq!(
-            Family::Mistral.read(Value::Null).unwrap().num_positions(),
-            4096
+            Family::Mistral.read(Value::Null).unwrap().sliding_window,
+            Some(4096)
         );
         let gemma = json!({
             "hidden_size": 2048, "num_attention_heads": 8, "num_key_value_heads": 1, "hidden_act": "gelu",

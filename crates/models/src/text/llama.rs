@@ -174,20 +174,17 @@ impl Config {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
     }
 
-    /// Positions that can be used. A window that slides is not implemented, so the sequence ends where it would
-    /// begin to.
+    /// Positions that can be used.
     pub fn num_positions(&self) -> usize {
-        self.max_position_embeddings
-            .min(MAX_POSITIONS)
-            .min(self.sliding_window.unwrap_or(usize::MAX))
+        self.max_position_embeddings.min(MAX_POSITIONS)
     }
 
     /// Who sees whom.
     fn visibility(&self) -> Visibility {
-        if self.use_bidirectional_attention == Some(true) {
-            Visibility::Full
-        } else {
-            Visibility::Causal
+        match self.sliding_window {
+            _ if self.use_bidirectional_attention == Some(true) => Visibility::Full,
+            Some(window) if self.family == Family::Mistral => Visibility::Window(window),
+            Some(_) | None => Visibility::Causal,
         }
     }
 

@@ -20,7 +20,7 @@ use colibri_nn::{Linear, Weights};
 
 use serde_json::{Value, json};
 
-use super::merge::merge;
+use super::{config_file, merge::merge};
 use crate::{
     Error, Result, Trace,
     connector::{
@@ -84,15 +84,7 @@ impl Config {
     /// # Errors
     /// When it cannot be read or describes no model that can be run.
     pub fn load(folder: &Path) -> Result<Self> {
-        let path = folder.join("config.json");
-        let bytes = fs_err::read(&path).map_err(|source| Error::Io {
-            path: path.clone(),
-            source,
-        })?;
-        let value = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
-            path: path.clone(),
-            source,
-        })?;
+        let (path, value) = config_file::load(folder)?;
         Self::from_json(&path, value)
     }
 
@@ -101,15 +93,7 @@ impl Config {
     /// # Errors
     /// When it describes no model that can be run.
     pub(crate) fn from_json(path: &Path, value: Value) -> Result<Self> {
-        let config = Self::read(value).map_err(|source| Error::Json {
-            path: path.to_owned(),
-            source,
-        })?;
-        config.check().map_err(|reason| Error::Config {
-            path: path.to_owned(),
-            reason,
-        })?;
-        Ok(config)
+        config_file::checked(path, Self::read(value), Self::check)
     }
 
     fn read(mut value: Value) -> std::result::Result<Self, serde_json::Error> {

@@ -18,7 +18,7 @@ fn prompts_of_the_small_retrievers() {
     let mut seen = 0;
     for (path, case) in golden::cases() {
         let kind = case["kind"].as_str().unwrap();
-        // ColPali's prompts are compared where its networks are (`golden_networks.rs`).
+        // ColPali's prompts are compared where its networks are (`golden_networks`).
         let colpali = case["checkpoint"].as_str().unwrap().starts_with("colpali");
         if (kind != "page" && kind != "query") || colpali {
             continue;

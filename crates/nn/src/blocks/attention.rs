@@ -24,6 +24,8 @@ pub enum Visibility {
     Full,
     /// Itself and those before it.
     Causal,
+    /// Itself and the last before it, so many in all.
+    Window(usize),
 }
 
 /// The attention half of a transformer layer.
@@ -157,6 +159,10 @@ impl AttentionBlock {
         match self.visibility {
             Visibility::Full => Mask::Full,
             Visibility::Causal => Mask::Causal { offset: first },
+            Visibility::Window(window) => Mask::Window {
+                offset: first,
+                window,
+            },
         }
     }
 
@@ -252,13 +258,18 @@ impl AttentionBlock {
             (k, v) = cache.append_dense(k, v)?;
         }
         let total = k.dim(2)?;
-        let mask = match self.visibility {
+        let window = match self.visibility {
             Visibility::Full => None,
-            Visibility::Causal => {
+            Visibility::Causal => Some(usize::MAX),
+            Visibility::Window(window) => Some(window),
+        };
+        let mask = match window {
+            None => None,
+            Some(window) => {
                 let mask: Vec<f32> = (0..seq)
                     .flat_map(|row| {
                         (0..total).map(move |key| {
-                            if key > first + row {
+                            if key > first + row || first + row - key >= window {
                                 f32::NEG_INFINITY
                             } else {
                                 0.0
