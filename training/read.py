@@ -9,7 +9,7 @@ whole pages with up to ten questions each. Three kinds of supervision beside the
 * finding: in the second layer the last token before an answer must look at the words of the question that name the key, and the visual
   token over a value at its key (in a table at the row's name and the column's head), so that the third layer can match the two.
 
-    python read.py --start retrieve --minutes 8 --steps 1500
+    python read.py --start retrieve --minutes 18 --steps 1400
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Sheets:
         self.tokenizer = self.tokenizer or load_tokenizer(self.folder)
         rng = random.Random(self.seed * 3_000_017 + step)
         progress = min(step / self.steps, 1.0)
-        if progress > 0.6 and step % 4 == 0:
+        if progress > 0.4 and step % 2 == 0:
             return {"pages": True, "sheets": [self.page(rng) for _ in range(max(self.batch // TILES_A_PAGE // 3, 1))]}
         return {"pages": False, "sheets": [self.tile(rng, progress) for _ in range(self.batch // 3)]}
 
@@ -104,7 +104,7 @@ def loss_of(model: Colibri, sheets: list[dict], device: torch.device) -> tuple[t
 def main() -> None:
     steps = int(sys.argv.pop(sys.argv.index("--steps") + 1)) if "--steps" in sys.argv else 3000
     sys.argv = [a for a in sys.argv if a != "--steps"]
-    options = parse(__doc__, minutes=20, batch=32, rate=1e-3)
+    options = parse(__doc__, minutes=20, batch=30, rate=5e-4)
     device = torch.device(options.device)
     torch.manual_seed(options.seed)
     model = Colibri(config(load_tokenizer(options.runs / "tokenizer"))).to(device)

@@ -318,8 +318,10 @@ fn info_tells_shapes() {
     folder   retriever
     kind     retriever
     weights  127 120 parameters, [size]
-    vision   2 layers of 32 with 2 heads, tiles of 64 pixels, patches of 8, 16 tokens a tile
+    vision   2 layers of 32 with 2 heads, frames of 64 pixels, patches of 8, 16 tokens a frame
     text     2 layers of 48 with 3 heads (1 for keys), vocabulary of 1024, 8192 positions
+    checked  60 tensors, all there and of the shapes that the configuration says
+    memory   weights in f32 [size], bf16 [size], int8 [size], int4 [size]
     ");
     let info = home
         .run(["models", "info", &retriever, "--json"])
