@@ -221,8 +221,8 @@ pub(super) fn pack_panels(
         "rows past the end of a matrix is a bug"
     );
     assert_eq!(
-        panels.len() / steps(words).max(1),
-        block.padded,
+        panels.len(),
+        block.padded * steps(words),
         "panels of another size than the matrix is a bug"
     );
     let (to, scale_to) = (
