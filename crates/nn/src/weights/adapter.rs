@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::store::WeightStore;
+use super::{hashes, store::WeightStore};
 use crate::{Error, Result};
 
 const CONFIG: &str = "adapter_config.json";
@@ -339,9 +339,8 @@ impl Factors {
     pub(crate) fn hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(self.rank as u64).to_le_bytes());
-        for value in self.a.iter().chain(&self.b) {
-            hasher.update(&value.to_le_bytes());
-        }
+        hashes::update(&mut hasher, &self.a);
+        hashes::update(&mut hasher, &self.b);
         *hasher.finalize().as_bytes()
     }
 

@@ -9,16 +9,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::Write,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::UNIX_EPOCH,
 };
 
 use colibri_kernels::parallel;
 use half::f16;
 
 use super::{
+    disk,
     file::WeightFile,
     header::{ElementType, Entry},
 };
@@ -37,17 +36,34 @@ const CHUNK_BYTES: usize = 1 << 18;
 #[derive(Debug)]
 pub(crate) struct Hashes {
     dir: Option<PathBuf>,
-    known: Mutex<HashMap<Identity, Arc<BTreeMap<String, TensorHash>>>>,
+    known: Mutex<HashMap<Identity, Arc<Known>>>,
+}
+
+/// A weight file whose tensors have been hashed.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) file: Identity,
+    pub(super) tensors: BTreeMap<String, TensorHash>,
 }
 
 /// What is looked at to tell whether a file is still the one that was hashed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-struct Identity {
-    path: PathBuf,
+pub(super) struct Identity {
+    pub(super) path: PathBuf,
     bytes: u64,
     modified_nanos: u64,
     /// Last change of the file's own record, which a program cannot set back (Unix); 0 elsewhere.
     changed_nanos: i64,
+}
+
+impl Identity {
+    /// Everything besides the path.
+    pub(super) fn text(&self) -> String {
+        format!(
+            "{} {} {}",
+            self.bytes, self.modified_nanos, self.changed_nanos
+        )
+    }
 }
 
 /// What is kept on the disk.
@@ -68,7 +84,7 @@ impl Hashes {
     }
 
     /// The hashes of all tensors of `file` that can be read.
-    pub(crate) fn of(&self, file: &WeightFile) -> Result<Arc<BTreeMap<String, TensorHash>>> {
+    pub(super) fn of(&self, file: &WeightFile) -> Result<Arc<Known>> {
         let identity = identity(file)?;
         if let Some(known) = self.lock().get(&identity) {
             return Ok(Arc::clone(known));
@@ -77,7 +93,7 @@ impl Hashes {
         let read = kept
             .as_ref()
             .and_then(|path| read_kept(path, &identity, file.entries()));
-        let hashes = if let Some(hashes) = read {
+        let tensors = if let Some(hashes) = read {
             hashes
         } else {
             let hashes = hash_file(file)?;
@@ -87,26 +103,27 @@ impl Hashes {
             }
             hashes
         };
-        let hashes = Arc::new(hashes);
-        self.lock().insert(identity, Arc::clone(&hashes));
-        Ok(hashes)
+        let known = Arc::new(Known {
+            file: identity.clone(),
+            tensors,
+        });
+        self.lock().insert(identity, Arc::clone(&known));
+        Ok(known)
     }
 
-    fn lock(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<Identity, Arc<BTreeMap<String, TensorHash>>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, Arc<Known>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The path of the file that is open, and everything that tells it from another.
-pub(super) fn identity_text(file: &WeightFile) -> Result<(PathBuf, String)> {
-    let identity = identity(file)?;
-    let text = format!(
-        "{} {} {}",
-        identity.bytes, identity.modified_nanos, identity.changed_nanos
-    );
-    Ok((identity.path, text))
+/// Adds values, as they lie in a file, to what is hashed.
+pub(super) fn update(hasher: &mut blake3::Hasher, values: &[f32]) {
+    let mut bytes = Vec::new();
+    for values in values.chunks(CHUNK_BYTES / size_of::<f32>()) {
+        bytes.clear();
+        bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        hasher.update(&bytes);
+    }
 }
 
 /// Of the file that is open, whatever has taken its path since.
@@ -117,11 +134,6 @@ fn identity(file: &WeightFile) -> Result<Identity> {
     };
     let path = fs_err::canonicalize(file.path()).map_err(io)?;
     let metadata = file.metadata()?;
-    let modified = metadata
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-        .map_or(0, |time| time.as_nanos() as u64);
     #[cfg(unix)]
     let changed_nanos = {
         use std::os::unix::fs::MetadataExt;
@@ -135,14 +147,14 @@ fn identity(file: &WeightFile) -> Result<Identity> {
     Ok(Identity {
         bytes: metadata.len(),
         path,
-        modified_nanos: modified,
+        modified_nanos: disk::modified_nanos(&metadata) as u64,
         changed_nanos,
     })
 }
 
 fn place(dir: &Path, file: &Path) -> PathBuf {
-    let name = blake3::hash(file.as_os_str().as_encoded_bytes()).to_hex();
-    dir.join(format!("{}.json", &name[..32]))
+    let name = disk::name_of(file.as_os_str().as_encoded_bytes());
+    dir.join(name).with_extension("json")
 }
 
 /// `None` unless the file is there, whole, of this form and about exactly these tensors.
@@ -182,12 +194,7 @@ fn write_kept(
     if let Some(parent) = path.parent() {
         fs_err::create_dir_all(parent)?;
     }
-    // Beside its place and renamed, so that nobody reads half of it.
-    let partial = path.with_extension(format!("{}.partial", std::process::id()));
-    let mut out = fs_err::File::create(&partial)?;
-    out.write_all(&serde_json::to_vec(&kept)?)?;
-    drop(out);
-    fs_err::rename(partial, path)
+    disk::replace(path, &[&serde_json::to_vec(&kept)?])
 }
 
 fn hash_file(file: &WeightFile) -> Result<BTreeMap<String, TensorHash>> {

@@ -5,6 +5,7 @@
 //! which are mapped ([`TensorPool::keep_packed`]).
 
 mod adapter;
+mod disk;
 mod file;
 mod hashes;
 mod header;

@@ -11,14 +11,16 @@
 //! renamed, so that nobody maps half of one.
 
 use std::{
-    io::Write,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use colibri_kernels::gemm::{Foreign, PackedMatrix, Parts, packing};
 
-use super::{Precision, hashes::TensorHash};
+use super::{
+    Precision, disk,
+    hashes::{Identity, TensorHash},
+};
 use crate::mmap::Mapped;
 
 const MAGIC: &[u8; 8] = b"COLIPACK";
@@ -37,16 +39,15 @@ const LEAST_VALUES: usize = 1 << 12;
 
 /// Packed matrices of all models below one folder.
 #[derive(Debug)]
-pub(crate) struct PackedFiles {
+pub(super) struct PackedFiles {
     dir: PathBuf,
 }
 
 /// What a packed matrix is made from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin<'a> {
-    /// The weight file, and what tells it from another at its path.
-    pub(crate) file: &'a Path,
-    pub(crate) identity: &'a str,
+pub(super) struct Origin<'a> {
+    /// The weight file.
+    pub(crate) file: &'a Identity,
     /// The values of the tensor.
     pub(crate) values: TensorHash,
     /// What was added to them.
@@ -67,7 +68,7 @@ pub struct KeptWeights {
     pub bytes: u64,
 }
 
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Source {
     file: PathBuf,
     identity: String,
@@ -124,7 +125,7 @@ impl PackedFiles {
 
     /// The matrix made from `origin`: the one that is kept, or what `pack` makes, which is kept from then on. A folder
     /// that cannot be written costs time at the next start, and nothing else.
-    pub(crate) fn load<E>(
+    pub(super) fn load<E>(
         &self,
         origin: &Origin<'_>,
         pack: impl FnOnce() -> Result<PackedMatrix, E>,
@@ -132,46 +133,39 @@ impl PackedFiles {
         if origin.outputs * origin.inputs < LEAST_VALUES {
             return pack();
         }
-        let path = self.place(origin);
-        if let Some(matrix) = read(&path, origin) {
+        let key = key(origin);
+        let source = &origin.file.path;
+        let folder = self
+            .dir
+            .join(disk::name_of(source.as_os_str().as_encoded_bytes()));
+        let path = folder
+            .join(disk::name_of(key.as_bytes()))
+            .with_extension(ENDING);
+        let key = blake3::hash(key.as_bytes()).into();
+        if let Some(matrix) = read(&path, origin, key) {
             return Ok(matrix);
         }
         let matrix = pack()?;
         // Not marked as checked: whether it came to the disk whole is seen at the next start.
-        let _ = self
-            .prepare(origin)
-            .and_then(|()| write(&path, origin, &matrix));
+        let _ = prepare(&folder, origin.file).and_then(|()| write(&path, key, &matrix));
         Ok(matrix)
     }
+}
 
-    fn folder(&self, origin: &Origin<'_>) -> PathBuf {
-        let name = blake3::hash(origin.file.as_os_str().as_encoded_bytes()).to_hex();
-        self.dir.join(&name[..32])
+/// Makes the folder, and empties it when it is about another file than the present one.
+fn prepare(folder: &Path, file: &Identity) -> std::io::Result<()> {
+    let source = Source {
+        file: file.path.clone(),
+        identity: file.text(),
+    };
+    if read_source(folder).as_ref() == Some(&source) {
+        return Ok(());
     }
-
-    fn place(&self, origin: &Origin<'_>) -> PathBuf {
-        let name = blake3::hash(key(origin).as_bytes()).to_hex();
-        self.folder(origin).join(&name[..32]).with_extension(ENDING)
+    fs_err::create_dir_all(folder)?;
+    for path in entries(folder)? {
+        fs_err::remove_file(path)?;
     }
-
-    /// Makes the folder, and empties it when it is about another file than the present one.
-    fn prepare(&self, origin: &Origin<'_>) -> std::io::Result<()> {
-        let folder = self.folder(origin);
-        let is_same =
-            |source: &Source| source.file == origin.file && source.identity == origin.identity;
-        if read_source(&folder).as_ref().is_some_and(is_same) {
-            return Ok(());
-        }
-        fs_err::create_dir_all(&folder)?;
-        for path in entries(&folder)? {
-            fs_err::remove_file(path)?;
-        }
-        let source = Source {
-            file: origin.file.to_owned(),
-            identity: origin.identity.to_owned(),
-        };
-        replace(&folder.join(SOURCE), &[&serde_json::to_vec(&source)?])
-    }
+    disk::replace(&folder.join(SOURCE), &[&serde_json::to_vec(&source)?])
 }
 
 /// Everything the packed words depend on.
@@ -235,7 +229,7 @@ impl Header {
 }
 
 /// `None` unless the file is there, whole, and exactly what is asked for.
-fn read(path: &Path, origin: &Origin<'_>) -> Option<PackedMatrix> {
+fn read(path: &Path, origin: &Origin<'_>, key: TensorHash) -> Option<PackedMatrix> {
     let file = fs_err::File::open(path).ok()?;
     let metadata = file.metadata().ok()?;
     let len = usize::try_from(metadata.len()).ok()?;
@@ -245,8 +239,7 @@ fn read(path: &Path, origin: &Origin<'_>) -> Option<PackedMatrix> {
     let map = Mapped::new(&file, len)?;
     let (header, body) = map.as_ref().split_at_checked(BODY)?;
     let header = Header::decode(header)?;
-    let wanted = blake3::hash(key(origin).as_bytes());
-    let fits = header.key == *wanted.as_bytes() && header.words()?.checked_mul(4)? == body.len();
+    let fits = header.key == key && header.words()?.checked_mul(4)? == body.len();
     if !fits {
         return None;
     }
@@ -256,7 +249,7 @@ fn read(path: &Path, origin: &Origin<'_>) -> Option<PackedMatrix> {
         if *blake3::hash(body).as_bytes() != header.body {
             return None;
         }
-        let _ = replace(&checked, &[state.as_bytes()]);
+        let _ = disk::replace(&checked, &[state.as_bytes()]);
     }
     let words: &[u32] = bytemuck::try_cast_slice(body).ok()?;
     let (_panels, words) = words.split_at(header.panels);
@@ -280,11 +273,7 @@ fn read(path: &Path, origin: &Origin<'_>) -> Option<PackedMatrix> {
 
 /// What changes when a file is written to.
 fn state(metadata: &std::fs::Metadata) -> String {
-    let modified = metadata
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
-        .map_or(0, |time| time.as_nanos());
+    let modified = disk::modified_nanos(metadata);
     #[cfg(unix)]
     let more = {
         use std::os::unix::fs::MetadataExt;
@@ -295,7 +284,7 @@ fn state(metadata: &std::fs::Metadata) -> String {
     format!("{} {modified} {more:?}", metadata.len())
 }
 
-fn write(path: &Path, origin: &Origin<'_>, matrix: &PackedMatrix) -> std::io::Result<()> {
+fn write(path: &Path, key: TensorHash, matrix: &PackedMatrix) -> std::io::Result<()> {
     let parts = matrix.parts();
     let factors = parts.factors.unwrap_or_default();
     let body: [&[u8]; 4] = [
@@ -309,28 +298,14 @@ fn write(path: &Path, origin: &Origin<'_>, matrix: &PackedMatrix) -> std::io::Re
         hasher.update(part);
     }
     let header = Header {
-        key: *blake3::hash(key(origin).as_bytes()).as_bytes(),
+        key,
         body: *hasher.finalize().as_bytes(),
         panels: parts.panels.len(),
         scales: parts.scales.len(),
         factors: factors.len(),
     };
-    replace(
+    disk::replace(
         path,
         &[&header.encode(), body[0], body[1], body[2], body[3]],
     )
-}
-
-/// Writes beside `path` and renames, so that nobody reads half of it.
-fn replace(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
-    let partial = path.with_extension(format!("{}.partial", std::process::id()));
-    let written = fs_err::File::create(&partial).and_then(|mut file| {
-        parts.iter().try_for_each(|part| file.write_all(part))?;
-        drop(file);
-        fs_err::rename(&partial, path)
-    });
-    if written.is_err() {
-        let _ = fs_err::remove_file(&partial);
-    }
-    written
 }

@@ -17,7 +17,8 @@ use colibri_kernels::gemm::PackedMatrix;
 
 use super::{
     Precision,
-    hashes::{Hashes, TensorHash},
+    adapter::Factors,
+    hashes::{self, Hashes, TensorHash},
     packed::{Origin, PackedFiles},
     store::WeightStore,
 };
@@ -74,25 +75,27 @@ impl TensorPool {
         self
     }
 
-    /// The matrix that tensor `name` of `store` makes, with what `merged` is the hash of added to it: the one that is
-    /// kept on the disk, or what `pack` makes.
+    /// The matrix that tensor `name` of `store` makes, with the factors `merged` added to it: the one that is kept on
+    /// the disk, or what `pack` makes.
     pub(super) fn packed(
         &self,
         store: &WeightStore,
         name: &str,
-        merged: Option<TensorHash>,
+        merged: Option<&Factors>,
         precision: Precision,
         (outputs, inputs): (usize, usize),
         pack: &mut dyn FnMut() -> Result<PackedMatrix>,
     ) -> Result<PackedMatrix> {
-        let (Some(packed), Some((file, identity))) = (&self.packed, store.identity(name)?) else {
+        let Some(packed) = &self.packed else {
+            return pack();
+        };
+        let (values, Some(known)) = store.known(name, &self.hashes)? else {
             return pack();
         };
         let origin = Origin {
-            file: &file,
-            identity: &identity,
-            values: self.hash(store, name)?,
-            merged,
+            file: &known.file,
+            values,
+            merged: merged.map(Factors::hash),
             precision,
             outputs,
             inputs,
@@ -223,8 +226,6 @@ fn beginning(store: &WeightStore, name: &str, count: usize) -> Result<TensorHash
     let mut sample = vec![0.0_f32; SAMPLE.min(count)];
     store.read(name, 0, &mut sample)?;
     let mut hasher = blake3::Hasher::new();
-    for value in &sample {
-        hasher.update(&value.to_le_bytes());
-    }
+    hashes::update(&mut hasher, &sample);
     Ok(*hasher.finalize().as_bytes())
 }

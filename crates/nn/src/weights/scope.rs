@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use colibri_kernels::gemm::PackedMatrix;
 
 use super::{
-    adapter::Adapter,
+    adapter::{Adapter, Factors},
     pool::TensorPool,
     sizes::{Size, Sizes, Use},
     store::WeightStore,
@@ -203,9 +203,8 @@ impl Weights {
         let name = self.full(name);
         if let Some(sizes) = &self.sizes {
             self.store.expect(&name, shape)?;
-            sizes.uses(&name);
             let count = shape.iter().product();
-            sizes.add(size(Use::Values, 1, count));
+            sizes.add(Some(&name), size(Use::Values, 1, count));
             return Ok(vec![0.0; count]);
         }
         self.store.read_all(&name, shape)
@@ -243,22 +242,15 @@ impl Weights {
         if let Some(sizes) = &self.sizes {
             let weight = format!("{module}.weight");
             self.store.expect(&weight, shape)?;
-            sizes.uses(&weight);
-            sizes.add(Size {
-                held: self.held(&weight, outputs, inputs)?,
-                ..size(Use::Matrix, outputs, inputs)
-            });
+            self.outline(sizes, &weight, size(Use::Matrix, outputs, inputs))?;
             let adapter = self.adapter.as_deref();
             let rank = adapter.map_or(Ok(None), |adapter| adapter.rank_beside(&module))?;
             if let Some(rank) = rank {
-                sizes.add(size(Use::Factor, rank, inputs));
-                sizes.add(size(Use::Factor, outputs, rank));
+                sizes.add(None, size(Use::Factor, rank, inputs));
+                sizes.add(None, size(Use::Factor, outputs, rank));
             }
             if bias {
-                let bias = format!("{module}.bias");
-                self.store.expect(&bias, &[outputs])?;
-                sizes.uses(&bias);
-                sizes.add(size(Use::Values, 1, outputs));
+                self.values(&format!("{name}.bias"), &[outputs])?;
             }
             return Linear::new(nothing(outputs, inputs)?, None, None, &self.placement);
         }
@@ -272,12 +264,12 @@ impl Weights {
         self.store.expect(&weight, shape)?;
         // Merged, the matrix is no longer the tensor in the file.
         let merged = match &factors {
-            Some((true, factors)) => Some(factors.hash()),
+            Some((true, factors)) => Some(factors),
             _ => None,
         };
         let storage = self.shared(&weight, merged, outputs, inputs, &mut |first, rows| {
             self.store.read(&weight, first * inputs, rows)?;
-            if let Some((true, factors)) = &factors {
+            if let Some(factors) = merged {
                 factors.add_to(first, inputs, rows);
             }
             Ok(())
@@ -308,20 +300,22 @@ impl Weights {
         Linear::new(storage, bias, lora, &self.placement)
     }
 
-    /// In what form another model holds what seems to be this tensor.
-    fn held(&self, tensor: &str, outputs: usize, inputs: usize) -> Result<Option<Precision>> {
-        let pool = self.pool.as_ref();
-        pool.map_or(Ok(None), |pool| {
-            pool.held(&self.store, tensor, (outputs, inputs))
-        })
+    /// Writes down a matrix or table, and in what form another model holds what seems to be the same.
+    fn outline(&self, sizes: &Sizes, tensor: &str, size: Size) -> Result<()> {
+        let held = match &self.pool {
+            Some(pool) => pool.held(&self.store, tensor, (size.outputs, size.inputs))?,
+            None => None,
+        };
+        sizes.add(Some(tensor), Size { held, ..size });
+        Ok(())
     }
 
-    /// The matrix that is tensor `tensor`, with factors of the hash `merged` added: shared if there is a pool and it is
-    /// as in the file, read otherwise.
+    /// The matrix that is tensor `tensor`, with the factors `merged` added: shared if there is a pool and it is as in
+    /// the file, read otherwise.
     fn shared(
         &self,
         tensor: &str,
-        merged: Option<[u8; 32]>,
+        merged: Option<&Factors>,
         outputs: usize,
         inputs: usize,
         fill: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
@@ -380,11 +374,7 @@ impl Weights {
         let weight = format!("{}.weight", self.full(name));
         self.store.expect(&weight, &[vocabulary, hidden])?;
         if let Some(sizes) = &self.sizes {
-            sizes.uses(&weight);
-            sizes.add(Size {
-                held: self.held(&weight, vocabulary, hidden)?,
-                ..size(Use::Table, vocabulary, hidden)
-            });
+            self.outline(sizes, &weight, size(Use::Table, vocabulary, hidden))?;
             return Ok(Embedding::new(
                 nothing(vocabulary, hidden)?,
                 vocabulary,

@@ -56,32 +56,27 @@ impl Size {
 /// The tensors of a model.
 #[derive(Debug, Default)]
 pub struct Sizes {
-    tensors: Mutex<Vec<Size>>,
-    /// Full names of those that the base checkpoint holds.
-    names: Mutex<BTreeSet<String>>,
+    /// With the full names of those that the base checkpoint holds.
+    tensors: Mutex<Vec<(Option<String>, Size)>>,
 }
 
 impl Sizes {
-    fn tensors(&self) -> MutexGuard<'_, Vec<Size>> {
+    fn tensors(&self) -> MutexGuard<'_, Vec<(Option<String>, Size)>> {
         self.tensors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn add(&self, size: Size) {
-        self.tensors().push(size);
-    }
-
-    /// Writes down that tensor `name` of the checkpoint is one of the model's.
-    pub(crate) fn uses(&self, name: &str) {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        names.insert(name.to_owned());
+    /// Writes down a tensor: one of the base checkpoint, by its full name, or one of an adapter.
+    pub(crate) fn add(&self, name: Option<&str>, size: Size) {
+        self.tensors().push((name.map(str::to_owned), size));
     }
 
     /// Full names of the tensors of the checkpoint that the model is made of, adapters left out.
     pub fn names(&self) -> BTreeSet<String> {
-        self.names
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let tensors = self.tensors();
+        tensors
+            .iter()
+            .filter_map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Bytes of matrices, tables and adapters where large matrices are held in `precision` and `kernels` calculates.
@@ -89,16 +84,16 @@ impl Sizes {
         let tensors = self.tensors();
         tensors
             .iter()
-            .map(|size| size.matrix_bytes(precision))
+            .map(|(_, size)| size.matrix_bytes(precision))
             .sum()
     }
 
     /// Bytes of norms, biases and the like.
     pub fn value_bytes(&self) -> u64 {
         let tensors = self.tensors();
-        let values = tensors.iter().filter(|size| size.kind == Use::Values);
+        let values = tensors.iter().filter(|(_, size)| size.kind == Use::Values);
         values
-            .map(|size| (size_of::<f32>() * size.outputs * size.inputs) as u64)
+            .map(|(_, size)| (size_of::<f32>() * size.outputs * size.inputs) as u64)
             .sum()
     }
 
@@ -107,7 +102,7 @@ impl Sizes {
         let tensors = self.tensors();
         let shared = tensors
             .iter()
-            .filter(|size| size.held.is_some() && size.held == size.form(precision));
-        shared.map(|size| size.matrix_bytes(precision)).sum()
+            .filter(|(_, size)| size.held.is_some() && size.held == size.form(precision));
+        shared.map(|(_, size)| size.matrix_bytes(precision)).sum()
     }
 }

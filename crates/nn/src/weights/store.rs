@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
     file::WeightFile,
-    hashes::{self, Hashes, TensorHash},
+    hashes::{Hashes, Known, TensorHash},
     made_up::MadeUp,
 };
 use crate::{Error, Result};
@@ -205,27 +206,31 @@ impl WeightStore {
 
     /// The hash of a tensor's values; equal for equal values, whatever their type in the file.
     pub(super) fn hash(&self, name: &str, hashes: &Hashes) -> Result<TensorHash> {
+        Ok(self.known(name, hashes)?.0)
+    }
+
+    /// That hash, and the file it is of, which made-up tensors are not in.
+    pub(super) fn known(
+        &self,
+        name: &str,
+        hashes: &Hashes,
+    ) -> Result<(TensorHash, Option<Arc<Known>>)> {
         if let Some(source) = self.made_up {
             let mut hasher = blake3::Hasher::new();
             hasher.update(&source.seed.to_le_bytes());
             hasher.update(name.as_bytes());
-            return Ok(*hasher.finalize().as_bytes());
+            return Ok((*hasher.finalize().as_bytes(), None));
         }
         let file = self.file_of(name)?;
-        let found = hashes.of(file)?.get(name).copied();
-        found.ok_or_else(|| Error::TensorType {
-            path: file.path().to_owned(),
-            name: name.to_owned(),
-            found: file.entries()[name].type_name.clone(),
-        })
-    }
-
-    /// The file a tensor is in, and what tells it from another at its path; `None` without files.
-    pub(super) fn identity(&self, name: &str) -> Result<Option<(PathBuf, String)>> {
-        if self.is_made_up() {
-            return Ok(None);
+        let known = hashes.of(file)?;
+        match known.tensors.get(name) {
+            Some(&hash) => Ok((hash, Some(known))),
+            None => Err(Error::TensorType {
+                path: file.path().to_owned(),
+                name: name.to_owned(),
+                found: file.entries()[name].type_name.clone(),
+            }),
         }
-        hashes::identity_text(self.file_of(name)?).map(Some)
     }
 
     /// Bytes of a tensor in its file, if it exists.
