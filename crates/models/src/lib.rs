@@ -42,6 +42,15 @@ pub struct WeightBytes {
 }
 
 impl WeightBytes {
+    /// Of a model that was loaded through `weights`, of which `vision` bytes are tower and connector.
+    pub(crate) fn of(weights: &colibri_nn::Weights, vision: usize) -> Self {
+        Self {
+            vision,
+            text: weights.loaded_bytes() - vision,
+            shared: weights.shared_bytes(),
+        }
+    }
+
     /// What is held for this model alone.
     pub fn total(self) -> usize {
         self.vision + self.text

@@ -35,6 +35,15 @@ impl Checkpoint {
     pub fn base_folder(&self) -> &Path {
         self.base.as_deref().unwrap_or(&self.folder)
     }
+
+    /// The processor's files: those of `folder`, and for what it lacks those of the base.
+    pub(crate) fn processor_files(&self) -> ProcessorFiles {
+        let files = ProcessorFiles::new(&self.folder);
+        match &self.base {
+            Some(base) => files.with_fallback(base),
+            None => files,
+        }
+    }
 }
 
 /// What a folder holds.
@@ -131,13 +140,20 @@ pub fn inspect(folder: &Path) -> Result<Kind> {
 }
 
 /// What `config.json` describes.
-enum Architecture {
+#[derive(Debug)]
+pub enum Architecture {
+    /// Idefics3, SmolVLM, Idefics2.
     Idefics(Box<idefics3::Config>),
+    /// PaliGemma, ColPali.
     PaliGemma(Box<paligemma::Config>),
 }
 
 impl Architecture {
-    fn load(folder: &Path) -> Result<Self> {
+    /// From the `config.json` of a folder.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is of a model that is not implemented.
+    pub fn load(folder: &Path) -> Result<Self> {
         #[derive(serde::Deserialize)]
         struct Named {
             #[serde(default)]
@@ -307,10 +323,7 @@ pub(crate) fn blueprint(
     let (architecture, weights) = open(checkpoint, options, role)?;
     let sizes = Arc::new(Sizes::default());
     let weights = weights.sizes_only(&sizes);
-    let mut files = ProcessorFiles::new(&checkpoint.folder);
-    if let Some(base) = &checkpoint.base {
-        files = files.with_fallback(base);
-    }
+    let files = checkpoint.processor_files();
     Ok(match architecture {
         Architecture::Idefics(config) => {
             match role {

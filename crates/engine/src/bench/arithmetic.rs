@@ -6,12 +6,10 @@
 use std::path::Path;
 
 use colibri_models::{
+    registry::Architecture,
     text::llama,
     vision::siglip,
-    vlm::{
-        idefics3::{self, Config},
-        paligemma,
-    },
+    vlm::{idefics3, paligemma},
 };
 
 /// A model whose arithmetic is known.
@@ -30,12 +28,10 @@ pub(super) struct Model {
 impl Model {
     /// From the `config.json` of a folder, where it is one of these.
     pub(super) fn of(folder: &Path) -> Option<Self> {
-        let is_paligemma =
-            |config: &Config| matches!(config.model_type.as_deref(), Some("paligemma" | "colpali"));
-        match Config::load(folder) {
-            Ok(config) if !is_paligemma(&config) => Some(Self::idefics(&config)),
-            _ => Some(Self::paligemma(&paligemma::Config::load(folder).ok()?)),
-        }
+        Some(match Architecture::load(folder).ok()? {
+            Architecture::Idefics(config) => Self::idefics(&config),
+            Architecture::PaliGemma(config) => Self::paligemma(&config),
+        })
     }
 
     fn paligemma(config: &paligemma::Config) -> Self {
@@ -125,7 +121,7 @@ mod tests {
     /// The figures worked out by hand for a page of 17 tiles with colSmol-256M: 3.94 · 10¹² operations.
     #[test]
     fn a_page_of_the_small_model() {
-        let config: Config = serde_json::from_value(serde_json::json!({
+        let config: idefics3::Config = serde_json::from_value(serde_json::json!({
             "scale_factor": 4,
             "vision_config": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
                 "num_attention_heads": 12, "image_size": 512, "patch_size": 16},

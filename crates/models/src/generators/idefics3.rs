@@ -68,11 +68,7 @@ impl Idefics3Generator {
         )?;
         let (backbone, head) = Self::network(config, weights)?;
         let look_key = backbone.look_key(weights.pp("model"), processor.images(), options.tiles);
-        let weight_bytes = WeightBytes {
-            vision: backbone.vision_bytes(),
-            text: weights.loaded_bytes() - backbone.vision_bytes(),
-            shared: weights.shared_bytes(),
-        };
+        let weight_bytes = WeightBytes::of(weights, backbone.vision_bytes());
         Ok(Self {
             backbone,
             head,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     NoTrace, Result, Trace, VisualTokens, WeightBytes,
-    processor::{ColIdefics3Processor, ProcessorFiles, TileGrid, TileOptions},
+    processor::{ColIdefics3Processor, TileGrid, TileOptions},
     registry::{Checkpoint, LoadOptions},
     vlm::idefics3::{Config, Idefics3, LookKey},
 };
@@ -44,20 +44,13 @@ impl ColIdefics3 {
         checkpoint: &Checkpoint,
         options: &LoadOptions,
     ) -> Result<Self> {
-        let mut files = ProcessorFiles::new(&checkpoint.folder);
-        if let Some(base) = &checkpoint.base {
-            files = files.with_fallback(base);
-        }
+        let files = checkpoint.processor_files();
         let version = options.prompt_version.unwrap_or_default();
         let processor =
             ColIdefics3Processor::load(&files, Some(config.tokens_per_tile()), version)?;
         let (backbone, linear) = Self::network(config, weights)?;
         let look_key = backbone.look_key(weights.pp("model"), processor.images(), options.tiles);
-        let weight_bytes = WeightBytes {
-            vision: backbone.vision_bytes(),
-            text: weights.loaded_bytes() - backbone.vision_bytes(),
-            shared: weights.shared_bytes(),
-        };
+        let weight_bytes = WeightBytes::of(weights, backbone.vision_bytes());
         Ok(Self {
             backbone,
             linear,

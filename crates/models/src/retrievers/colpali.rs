@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Error, NoTrace, Result, Trace, WeightBytes,
-    processor::{ColPaliProcessor, ProcessorFiles, PromptVersion, TileOptions},
+    processor::{ColPaliProcessor, PromptVersion, TileOptions},
     registry::{Checkpoint, LoadOptions},
     vlm::paligemma::{Config, PaliGemma},
 };
@@ -56,10 +56,7 @@ impl ColPali {
                 reason: format!("`embedding_dim` is {found}, only {DIM} is implemented"),
             });
         }
-        let mut files = ProcessorFiles::new(&checkpoint.folder);
-        if let Some(base) = &checkpoint.base {
-            files = files.with_fallback(base);
-        }
+        let files = checkpoint.processor_files();
         // What the checkpoint's own library would do.
         let usual = if config.is_transformers_colpali {
             PromptVersion::V0_3_1
@@ -82,11 +79,7 @@ impl ColPali {
             });
         }
         let (backbone, projection) = Self::network(config, weights)?;
-        let weight_bytes = WeightBytes {
-            vision: backbone.vision_bytes(),
-            text: weights.loaded_bytes() - backbone.vision_bytes(),
-            shared: weights.shared_bytes(),
-        };
+        let weight_bytes = WeightBytes::of(weights, backbone.vision_bytes());
         Ok(Self {
             backbone,
             projection,
