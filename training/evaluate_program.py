@@ -89,6 +89,8 @@ def main() -> None:
     parser.add_argument("--precisions", default="f32,bf16,int8,int4")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    if options.tiles and not options.generator:
+        parser.error("--tiles needs --generator")
     home = Path(tempfile.mkdtemp(prefix="held-out-"))
     try:
         program = Program(options.colibri, home, options.threads)

@@ -22,6 +22,16 @@ pub struct KeptFeatures {
     pub precision: TokenPrecision,
 }
 
+impl KeptFeatures {
+    /// Nothing is kept.
+    pub fn none() -> Self {
+        Self {
+            max_bytes: 0,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for KeptFeatures {
     fn default() -> Self {
         Self {

@@ -12,12 +12,10 @@ use colibri_engine::{
     answer::{AnswerEvent, AnswerOptions, Answering},
     checkpoints::{Choice, ModelConfig, Models, PrecisionChoice},
     generate::GenerateOptions,
-    hosted::HostedConfig,
     hub::HubConfig,
     index::{Filter, Index, Mode},
     ingest::{DocumentStatus, IndexEvent, IngestOptions, Summary, ingest},
     on_the_fly,
-    processor::TileOptions,
     retrieve::Searcher,
 };
 use colibri_testkit::{
@@ -50,20 +48,12 @@ fn models(folder: &Path, retriever: Choice, generator: Choice) -> Models {
     let mut hub = HubConfig::new(folder.join("no-such-cache"));
     hub.offline = true;
     Models::new(ModelConfig {
-        hub,
-        hosted: HostedConfig::default(),
-        builtin_dir: folder.join("builtin"),
         packed_dir: Some(folder.join("packed")),
         retriever,
         generator,
         precision: PrecisionChoice::F32,
-        prompt_version: None,
-        tiles: TileOptions::default(),
-        features: KeptFeatures {
-            max_bytes: 0,
-            ..KeptFeatures::default()
-        },
-        memory: None,
+        features: KeptFeatures::none(),
+        ..ModelConfig::new(hub, folder.join("builtin"))
     })
 }
 

@@ -19,11 +19,10 @@ use std::{net::SocketAddr, path::Path, sync::LazyLock, time::Duration, time::Ins
 
 use colibri_engine::{
     KeptFeatures,
-    checkpoints::{Choice, ModelConfig, PrecisionChoice},
+    checkpoints::{Choice, ModelConfig},
     document::OpenOptions,
     hosted::HostedConfig,
     hub::HubConfig,
-    processor::TileOptions,
 };
 use colibri_server::{Access, App, Bounds, Listening, ServerConfig, serve};
 use reqwest::Client;
@@ -96,23 +95,14 @@ fn settings(folder: &Path, neighbour: SocketAddr) -> ServerConfig {
         uploads: folder.join("uploads"),
         roots: Vec::new(),
         models: ModelConfig {
-            hub,
             hosted: HostedConfig {
                 base_url: format!("http://{neighbour}/v1"),
                 ..HostedConfig::default()
             },
-            builtin_dir: folder.join("builtin"),
-            packed_dir: None,
             retriever: Choice::Named("builtin".to_owned()),
             generator: Choice::Named("openai:clock".to_owned()),
-            precision: PrecisionChoice::Auto,
-            prompt_version: None,
-            tiles: TileOptions::default(),
-            features: KeptFeatures {
-                max_bytes: 0,
-                ..KeptFeatures::default()
-            },
-            memory: None,
+            features: KeptFeatures::none(),
+            ..ModelConfig::new(hub, folder.join("builtin"))
         },
         open: OpenOptions::default(),
         fetch: None,

@@ -138,26 +138,26 @@ fn height(word: &WordBox) -> f32 {
 
 /// Every chart of a page, from the top.
 fn charts(page: &[WordBox]) -> Vec<Chart<'_>> {
+    let kinds: Vec<Option<Kind>> = page.iter().map(|word| Kind::of(&word.text)).collect();
     let mut taken = vec![false; page.len()];
     let mut out = Vec::new();
     for first in 0..page.len() {
-        let Some(kind) = Kind::of(&page[first].text).filter(|_| !taken[first]) else {
+        let Some(kind) = kinds[first].filter(|_| !taken[first]) else {
             continue;
         };
         let (_, level) = middle(&page[first]);
-        let is_label = |word: &WordBox| {
-            Kind::of(&word.text) == Some(kind)
-                && (middle(word).1 - level).abs() < height(&page[first]) / 2.0
+        let is_label = |at: usize| {
+            kinds[at] == Some(kind)
+                && !taken[at]
+                && (middle(&page[at]).1 - level).abs() < height(&page[first]) / 2.0
         };
-        let mut labels: Vec<usize> = (0..page.len())
-            .filter(|&at| !taken[at] && is_label(&page[at]))
-            .collect();
+        let mut labels: Vec<usize> = (0..page.len()).filter(|&at| is_label(at)).collect();
         labels.sort_by(|&a, &b| middle(&page[a]).0.total_cmp(&middle(&page[b]).0));
         for &label in &labels {
             taken[label] = true;
         }
         if labels.len() >= FEWEST
-            && let Some(chart) = chart(page, kind, &labels)
+            && let Some(chart) = chart(page, &kinds, kind, &labels)
         {
             out.push(chart);
         }
@@ -165,7 +165,12 @@ fn charts(page: &[WordBox]) -> Vec<Chart<'_>> {
     out
 }
 
-fn chart<'a>(page: &'a [WordBox], kind: Kind, labels: &[usize]) -> Option<Chart<'a>> {
+fn chart<'a>(
+    page: &'a [WordBox],
+    kinds: &[Option<Kind>],
+    kind: Kind,
+    labels: &[usize],
+) -> Option<Chart<'a>> {
     let gaps = labels
         .windows(2)
         .map(|pair| middle(&page[pair[1]]).0 - middle(&page[pair[0]]).0);
@@ -176,13 +181,14 @@ fn chart<'a>(page: &'a [WordBox], kind: Kind, labels: &[usize]) -> Option<Chart<
     let mut top = level;
     for &label in labels {
         let (x, _) = middle(&page[label]);
-        let above = page.iter().filter(|word| {
+        let above = page.iter().zip(kinds).filter(|(word, its)| {
             let (there, y) = middle(word);
             y < level - height(&page[label]) / 2.0
                 && (there - x).abs() <= gap * ASIDE
                 && number(&word.text).is_some()
-                && Kind::of(&word.text) != Some(kind)
+                && **its != Some(kind)
         });
+        let above = above.map(|(word, _)| word);
         let value = above.max_by(|a, b| middle(a).1.total_cmp(&middle(b).1))?;
         top = top.min(value.bounds[1]);
         points.push((page[label].text.as_str(), value.text.as_str()));

@@ -1,11 +1,22 @@
 //! Answering without a generator: the passages of the evidence that say most about the question.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
-use crate::words::{content_words, words};
+use super::{
+    event::{AnswerEvent, Citation, Done, Timings},
+    prompt::NOT_THERE,
+};
+use crate::{
+    memory::Used,
+    retrieve::{PageHit, SearchResult},
+    words::{content_words, words},
+};
 
 /// Passages quoted at most.
-pub(super) const MOST_PASSAGES: usize = 3;
+const MOST_PASSAGES: usize = 3;
 /// A passage that scores less than this share of the best is left out.
 const LEAST_SHARE: f64 = 0.2;
 /// What a word counts that an earlier passage already holds.
@@ -22,11 +33,11 @@ const RANK_DECAY: f64 = 0.85;
 
 /// Neighbouring lines of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Quote {
+struct Quote {
     /// Index of the page among those given.
-    pub(super) page: usize,
+    page: usize,
     /// The lines, joined by ` / `.
-    pub(super) text: String,
+    text: String,
 }
 
 /// One line of one page, with its words.
@@ -36,9 +47,68 @@ struct Line<'a> {
     words: HashSet<String>,
 }
 
+/// The answer of quotes: what a chart says, and lines, each with the page it stands on.
+pub(super) fn answer(
+    question: &str,
+    found: &SearchResult,
+    places: &[Citation],
+    texts: &[String],
+    chart: Option<(usize, String)>,
+    on_event: &mut dyn FnMut(AnswerEvent),
+) -> Done {
+    let lines = best_passages(question, texts);
+    let mut citations: Vec<Citation> = Vec::new();
+    let mut answer = String::new();
+    let name = |citation: &Citation| {
+        let path = Path::new(&citation.document);
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let mut say = |text: String, from: Option<&Citation>| {
+        on_event(AnswerEvent::Token { text: text.clone() });
+        answer.push_str(&text);
+        let new = from.filter(|place| !citations.contains(place));
+        citations.extend(new.cloned());
+    };
+    // The best page was found by what it looks like, and there is nothing on it that could be quoted.
+    let by_look = |hit: &PageHit| hit.hit.visual.is_some() && texts[0].trim().is_empty();
+    let looked = found.hits.first().is_some_and(by_look);
+    if looked {
+        let text = format!(
+            "The page that fits best has no text to quote: {} {}\n",
+            name(&places[0]),
+            places[0].place()
+        );
+        say(text, Some(&places[0]));
+    }
+    let lines = lines.into_iter().map(|line| (line.page, line.text));
+    let quoted: Vec<(usize, String)> = chart.into_iter().chain(lines).collect();
+    for (page, line) in quoted.iter().take(MOST_PASSAGES) {
+        let place = &places[*page];
+        let text = format!("“{line}” [{} {}]\n", name(place), place.place());
+        say(text, Some(place));
+    }
+    if quoted.is_empty() && !looked {
+        say(NOT_THERE.to_owned(), None);
+    }
+    Done {
+        answer: answer.trim_end().to_owned(),
+        citations,
+        generator: "quotes".to_owned(),
+        stop: None,
+        prompt_tokens: 0,
+        new_tokens: 0,
+        timings_ms: Timings::default(),
+        peak_memory_bytes: 0,
+        memory: Used::default(),
+    }
+}
+
 /// The best passages of `pages` (their texts, the best page first) for `question`, the best first; none if no
 /// line shares a word with it.
-pub(super) fn best_passages(question: &str, pages: &[String]) -> Vec<Quote> {
+fn best_passages(question: &str, pages: &[String]) -> Vec<Quote> {
     let asked = content_words(question);
     let lines: Vec<Line<'_>> = pages
         .iter()

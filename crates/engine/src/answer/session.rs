@@ -129,12 +129,12 @@ impl<'a> Answering<'a> {
         } else {
             self.models.generator(on_model)?
         };
-        let moments = self.moments(&found)?;
+        let places = self.places(&found)?;
         let mut done = if let Some(generator) = generator {
             self.generate(
                 question,
                 &found,
-                &moments,
+                &places,
                 &texts,
                 &generator,
                 stop,
@@ -143,7 +143,7 @@ impl<'a> Answering<'a> {
             )?
         } else {
             let chart = self.chart(question, &found)?;
-            quotes(question, &found, &moments, &texts, chart, on_event)
+            quote::answer(question, &found, &places, &texts, chart, on_event)
         };
         for citation in &done.citations {
             on_event(AnswerEvent::Citation(citation.clone()));
@@ -159,16 +159,20 @@ impl<'a> Answering<'a> {
         Ok(Asked { found, done })
     }
 
-    /// For each hit that is a page of a video, the seconds from its beginning.
-    fn moments(&self, found: &SearchResult) -> Result<Vec<Option<u64>>> {
-        let moment = |found: &PageHit| -> Result<Option<u64>> {
-            let document = self.index.document(&found.hit.document)?;
+    /// Every hit as it is cited; of a page of a video with the seconds from its beginning.
+    fn places(&self, found: &SearchResult) -> Result<Vec<Citation>> {
+        let place = |PageHit { hit, .. }: &PageHit| -> Result<Citation> {
+            let document = self.index.document(&hit.document)?;
             let step = document
                 .and_then(|document| document.record.metadata.get("seconds_per_page")?.as_f64());
-            // A float beyond the whole numbers becomes the nearest of them.
-            Ok(step.map(|step| (step * f64::from(found.hit.page.saturating_sub(1))) as u64))
+            Ok(Citation {
+                document: hit.document.clone(),
+                page: hit.page,
+                // A float beyond the whole numbers becomes the nearest of them.
+                seconds: step.map(|step| (step * f64::from(hit.page.saturating_sub(1))) as u64),
+            })
         };
-        found.hits.iter().map(moment).collect()
+        found.hits.iter().map(place).collect()
     }
 
     /// What is searched for: a follow-up such as "and in 2021?" says too little alone, so the question
@@ -205,7 +209,7 @@ impl<'a> Answering<'a> {
         &mut self,
         question: &str,
         found: &SearchResult,
-        moments: &[Option<u64>],
+        places: &[Citation],
         texts: &[String],
         generator: &LoadedGenerator,
         stop: &AtomicBool,
@@ -314,7 +318,7 @@ impl<'a> Answering<'a> {
         } else {
             cited(question, &answer, &shown)
                 .into_iter()
-                .map(|page| citation(found, moments, pages[page]))
+                .map(|page| places[pages[page]].clone())
                 .collect()
         };
         Ok(Done {
@@ -437,74 +441,6 @@ fn look(
         }
     });
     seen.collect()
-}
-
-fn citation(found: &SearchResult, moments: &[Option<u64>], page: usize) -> Citation {
-    let hit = &found.hits[page].hit;
-    Citation {
-        document: hit.document.clone(),
-        page: hit.page,
-        seconds: moments[page],
-    }
-}
-
-/// The answer of quotes: what a chart says, and lines, each with the page it stands on.
-fn quotes(
-    question: &str,
-    found: &SearchResult,
-    moments: &[Option<u64>],
-    texts: &[String],
-    chart: Option<(usize, String)>,
-    on_event: &mut dyn FnMut(AnswerEvent),
-) -> Done {
-    let lines = quote::best_passages(question, texts);
-    let mut citations: Vec<Citation> = Vec::new();
-    let mut answer = String::new();
-    let name = |citation: &Citation| {
-        let path = Path::new(&citation.document);
-        path.file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
-    };
-    let mut say = |text: String, from: Option<Citation>| {
-        on_event(AnswerEvent::Token { text: text.clone() });
-        answer.push_str(&text);
-        citations.extend(from.filter(|citation| !citations.contains(citation)));
-    };
-    // The best page was found by what it looks like, and there is nothing on it that could be quoted.
-    let by_look = |hit: &PageHit| hit.hit.visual.is_some() && texts[0].trim().is_empty();
-    let looked = found.hits.first().is_some_and(by_look);
-    if looked {
-        let page = citation(found, moments, 0);
-        let text = format!(
-            "The page that fits best has no text to quote: {} {}\n",
-            name(&page),
-            page.place()
-        );
-        say(text, Some(page));
-    }
-    let lines = lines.into_iter().map(|line| (line.page, line.text));
-    let quoted: Vec<(usize, String)> = chart.into_iter().chain(lines).collect();
-    for (page, line) in quoted.iter().take(quote::MOST_PASSAGES) {
-        let page = citation(found, moments, *page);
-        let text = format!("“{line}” [{} {}]\n", name(&page), page.place());
-        say(text, Some(page));
-    }
-    if quoted.is_empty() && !looked {
-        say(NOT_THERE.to_owned(), None);
-    }
-    Done {
-        answer: answer.trim_end().to_owned(),
-        citations,
-        generator: "quotes".to_owned(),
-        stop: None,
-        prompt_tokens: 0,
-        new_tokens: 0,
-        timings_ms: Timings::default(),
-        peak_memory_bytes: 0,
-        memory: crate::memory::Used::default(),
-    }
 }
 
 fn milliseconds(since: Instant) -> f64 {

@@ -138,7 +138,6 @@ mod tests {
     use crate::{
         bench::shapes::TINY,
         checkpoints::{Choice, ModelConfig, PrecisionChoice},
-        hosted::HostedConfig,
         hub::HubConfig,
     };
 
@@ -147,17 +146,10 @@ mod tests {
         let cache = scratch.path().join("cache");
         let pair = TINY.write(scratch.path(), &cache, separate).unwrap();
         let models = Models::new(ModelConfig {
-            hub: HubConfig::new(scratch.path().join("hub")),
-            hosted: HostedConfig::default(),
-            builtin_dir: cache,
-            packed_dir: None,
             retriever: Choice::Found(Box::new(pair.retriever.unwrap())),
             generator: Choice::Found(Box::new(pair.generator.unwrap())),
             precision: PrecisionChoice::F32,
-            prompt_version: None,
-            tiles: colibri_models::processor::TileOptions::default(),
-            features: crate::KeptFeatures::default(),
-            memory: None,
+            ..ModelConfig::new(HubConfig::new(scratch.path().join("hub")), cache)
         });
         let options = PipelineOptions {
             pages: 2,

@@ -112,6 +112,25 @@ pub struct ModelConfig {
     pub memory: Option<u64>,
 }
 
+impl ModelConfig {
+    /// The default models of `hub`, with nothing packed kept, no limit and no generator elsewhere.
+    pub fn new(hub: HubConfig, builtin_dir: PathBuf) -> Self {
+        Self {
+            hub,
+            hosted: HostedConfig::default(),
+            builtin_dir,
+            packed_dir: None,
+            retriever: Choice::default(),
+            generator: Choice::default(),
+            precision: PrecisionChoice::default(),
+            prompt_version: None,
+            tiles: TileOptions::default(),
+            features: KeptFeatures::default(),
+            memory: None,
+        }
+    }
+}
+
 /// A model's files, found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {

@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use colibri_engine::{
     KeptFeatures,
     checkpoints::{Choice, ModelConfig, Models, PrecisionChoice},
-    hosted::HostedConfig,
     hub::HubConfig,
     index::Index,
     ingest::{IngestOptions, ingest},
     picture::{RgbImage, save_png},
-    processor::TileOptions,
 };
 use colibri_testkit::random::{Role, TINY, write_checkpoint};
 
@@ -30,20 +28,12 @@ pub(crate) fn models(folder: &Path, change: impl FnOnce(&mut ModelConfig)) -> Mo
     let mut hub = HubConfig::new(folder.join("hub"));
     hub.offline = true;
     let mut config = ModelConfig {
-        hub,
-        hosted: HostedConfig::default(),
-        builtin_dir: folder.join("cache"),
         packed_dir: Some(folder.join("packed")),
         retriever: named(&folder.join("retriever")),
         generator: named(&folder.join("generator")),
         precision: PrecisionChoice::F32,
-        prompt_version: None,
-        tiles: TileOptions::default(),
-        features: KeptFeatures {
-            max_bytes: 0,
-            ..KeptFeatures::default()
-        },
-        memory: None,
+        features: KeptFeatures::none(),
+        ..ModelConfig::new(hub, folder.join("cache"))
     };
     change(&mut config);
     Models::new(config)

@@ -14,7 +14,6 @@ use colibri_engine::{
     generate::{Step, StopReason},
     generators::Request,
     index::Index,
-    memory,
 };
 use serde_json::Value;
 
@@ -168,6 +167,9 @@ fn chat(
         .model
         .generate(&request, &mut on_step)
         .map_err(engine::Error::from)?;
+    let memory = app
+        .models
+        .used(completion.prompt_tokens + completion.ids.len(), 0);
     let done = Done {
         answer: completion.text.trim().to_owned(),
         citations: Vec::new(),
@@ -181,10 +183,8 @@ fn chat(
             first_token: first.unwrap_or_else(|| milliseconds(reading)),
             total: milliseconds(started),
         },
-        peak_memory_bytes: memory::peak_bytes(),
-        memory: app
-            .models
-            .used(completion.prompt_tokens + completion.ids.len(), 0),
+        peak_memory_bytes: memory.peak_bytes,
+        memory,
     };
     ask.tell(None, &AnswerEvent::Done(done.clone()));
     Ok(done)

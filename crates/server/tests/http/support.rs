@@ -11,9 +11,7 @@ use colibri_engine::{
     KeptFeatures,
     checkpoints::{Choice, ModelConfig, PrecisionChoice},
     document::OpenOptions,
-    hosted::HostedConfig,
     hub::HubConfig,
-    processor::TileOptions,
 };
 use colibri_server::{Access, App, Bounds, Listening, ServerConfig, serve};
 use colibri_testkit::random::{Role, TINY, write_checkpoint};
@@ -55,20 +53,12 @@ pub(crate) fn settings(folder: &Path) -> ServerConfig {
         uploads: folder.join("uploads"),
         roots: Vec::new(),
         models: ModelConfig {
-            hub,
-            hosted: HostedConfig::default(),
-            builtin_dir: folder.join("builtin"),
             packed_dir: Some(folder.join("packed")),
             retriever: Choice::None,
             generator: Choice::None,
             precision: PrecisionChoice::F32,
-            prompt_version: None,
-            tiles: TileOptions::default(),
-            features: KeptFeatures {
-                max_bytes: 0,
-                ..KeptFeatures::default()
-            },
-            memory: None,
+            features: KeptFeatures::none(),
+            ..ModelConfig::new(hub, folder.join("builtin"))
         },
         open: OpenOptions::default(),
         fetch: None,
