@@ -23,6 +23,11 @@ fn values(count: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
+/// `n` rows.
+fn rows(values: &[f32], n: usize) -> Rows<'_> {
+    Rows::new(values, n, values.len() / n)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -125,7 +130,6 @@ proptest! {
             heads.collect()
         };
         let (k_rounded, v_rounded) = (rounded(&k), rounded(&v));
-        fn rows(values: &[f32], n: usize) -> Rows<'_> { Rows::new(values, n, values.len() / n) }
         let (q, k, v) = (Rows::new(&q, n, q_width), rows(&k, n), rows(&v, n));
         // Queries and weights are rounded to 8 bits of mantissa, keys and values no further.
         let (inner, tolerance) = if bf16 { (Inner::Bf16, 1e-2) } else { (Inner::F32, 3e-6) };
