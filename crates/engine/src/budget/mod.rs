@@ -26,15 +26,15 @@ pub(crate) use swap::Swapped;
 /// The program itself with its libraries and threads, by measurement.
 const PROGRAM_BYTES: u64 = 21_000_000;
 /// An index that is written: the catalogue, rows and words on their way.
-const WRITING_BYTES: u64 = 18_000_000;
+const WRITING_BYTES: u64 = 24_000_000;
 /// The process that reads PDFs while it draws an ordinary page, or a picture of eight megapixels while it is decoded.
-const PDF_WORKER_BYTES: u64 = 46_000_000;
+const PDF_WORKER_BYTES: u64 = 52_000_000;
 /// Words of a prompt besides its pages, in tokens.
 const WORDS: u64 = 400;
 /// A question to a retriever, in tokens.
 const QUESTION: u64 = 64;
 /// Pages that are drawn, wait and are looked at while an index is filled.
-const PAGES_UNDER_WAY: u64 = 4;
+const PAGES_UNDER_WAY: u64 = 3;
 /// Keys and values kept for questions that begin alike, where memory is not limited.
 const PREFIX_BYTES: u64 = 1 << 30;
 /// New tokens that are counted with at most: few answers are longer, and what they need is not taken beforehand.

@@ -32,8 +32,10 @@ use crate::{Error, Result, checkpoints::LoadedRetriever, geometry, seen::Seen};
 pub(crate) use source::hash as content_hash;
 use source::{Drawn, FromSource};
 
-/// Pages drawn and waiting to be encoded. A page is at most a few tens of megabytes, encoding it takes a
-/// hundred times longer than drawing it: two are enough to never wait.
+/// Pages drawn and waiting to be encoded, besides the one that was drawn since. A page is at most a few tens of megabytes,
+/// encoding it takes a hundred times longer than drawing it: one is enough to never wait.
+const PAGES_DRAWN: usize = 1;
+/// Pages encoded and waiting to be written, which are small.
 const PAGES_WAITING: usize = 2;
 
 /// What to index, and how.
@@ -82,7 +84,7 @@ pub fn ingest(
     });
     let longest_edge = retriever.map_or(0, |retriever| retriever.model.settings().longest_edge);
     std::thread::scope(|scope| {
-        let (drawn_in, drawn_out) = sync_channel(PAGES_WAITING);
+        let (drawn_in, drawn_out) = sync_channel(PAGES_DRAWN);
         let (ready_in, ready_out) = sync_channel(PAGES_WAITING);
         let source =
             scope.spawn(move || source::run(work, &reader, longest_edge, options, stop, &drawn_in));
