@@ -92,6 +92,7 @@ impl Context {
                 max_bytes: self.global.feature_cache,
                 precision: self.global.feature_precision.into(),
             },
+            kv: self.global.kv_precision.into(),
             memory: self.global.memory,
         }))
     }

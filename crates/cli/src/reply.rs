@@ -6,7 +6,7 @@ use std::{
 };
 
 use colibri_engine::{
-    answer::{AnswerEvent, Citation, Done},
+    answer::{AnswerEvent, Citation, Done, Pace},
     chat::Chat,
     checkpoints::Models,
     document::{Limits, OpenOptions},
@@ -127,8 +127,13 @@ fn label(citation: &Citation) -> String {
 
 fn tell_costs(screen: &Screen, done: &Done) {
     let t = &done.timings_ms;
+    let pace = if t.a_token > 0.0 {
+        format!(", then one every {:.1} ms", t.a_token)
+    } else {
+        String::new()
+    };
     screen.detail(&format!(
-        "found in {:.0} ms, prepared in {:.0} ms, first token after {:.0} ms, {:.0} ms in all",
+        "found in {:.0} ms, prepared in {:.0} ms, first token after {:.0} ms{pace}, {:.0} ms in all",
         t.retrieve, t.prepare, t.first_token, t.total
     ));
     screen.detail(&format!(
@@ -187,6 +192,7 @@ struct Generated<'a> {
 #[derive(Serialize)]
 struct GeneratedTimings {
     first_token: f64,
+    a_token: f64,
     total: f64,
 }
 
@@ -204,10 +210,11 @@ pub(crate) fn say(
     let listening = context.interrupt.listen()?;
     let started = std::time::Instant::now();
     let milliseconds = || started.elapsed().as_secs_f64() * 1000.0;
-    let mut first_token = None;
+    let (mut first_token, mut pace) = (None, Pace::default());
     let mut failed: Option<Error> = None;
     let mut at_line_start = true;
     let mut on_step = |step: Step<'_>| {
+        pace.see(&step);
         let shown = match step {
             Step::Tile { done: 0, total } => status(
                 screen,
@@ -265,6 +272,7 @@ pub(crate) fn say(
             new_tokens: completion.new_tokens,
             timings_ms: GeneratedTimings {
                 first_token: first_token.unwrap_or(total),
+                a_token: pace.a_token(completion.new_tokens),
                 total,
             },
             peak_memory_bytes: used.peak_bytes,

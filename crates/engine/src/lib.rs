@@ -29,7 +29,7 @@ mod words;
 
 pub use colibri_document as document;
 pub use colibri_index as index;
-pub use colibri_models::TokenPrecision;
+pub use colibri_models::{KvPrecision, TokenPrecision};
 pub use colibri_models::{footprint, generate, generators, machine, processor, registry, vlm};
 pub use error::{Error, Result, chain};
 pub use geometry::Region;

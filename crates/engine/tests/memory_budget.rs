@@ -5,7 +5,7 @@
 use std::{path::Path, sync::atomic::AtomicBool};
 
 use colibri_engine::{
-    Error,
+    Error, KvPrecision,
     answer::{AnswerOptions, Answering},
     budget::ModelPlan,
     checkpoints::{Models, PrecisionChoice},
@@ -127,6 +127,28 @@ fn models_that_do_not_fit_beside_each_other_take_turns() {
         used.weights_bytes <= plans[1].weights_bytes,
         "{used:?} {plans:?}"
     );
+}
+
+#[test]
+fn keys_and_values_in_bytes_are_counted_and_take_less() {
+    let world = World::new();
+    let run = |kv, index| {
+        let models = support::models(world.0.path(), |config| {
+            config.precision = PrecisionChoice::Bf16;
+            config.kv = kv;
+        });
+        let answers = world.answers(&models, index);
+        let generator = models.loaded().1.unwrap();
+        let kept = generator.model.looking().unwrap().kept_bytes();
+        (answers, kept as u64, models.plans()[1].kv_bytes)
+    };
+    let (auto_answers, auto_kept, auto_planned) = run(KvPrecision::Auto, "auto");
+    let (answers, kept, planned) = run(KvPrecision::Int8, "bytes");
+    assert_eq!(answers.len(), auto_answers.len());
+    // A head of 16 values: 16 bytes and a scale for 32.
+    assert_eq!(planned * 32, auto_planned * 20);
+    // The whole of the two prompts of the conversation, no room for more tokens than were asked for.
+    assert!(kept > 0 && kept < auto_kept, "{kept} of {auto_kept}");
 }
 
 #[test]

@@ -36,5 +36,6 @@ pub mod scalar;
 pub mod selfcheck;
 mod simd;
 mod vector;
+mod widen;
 
 pub use memory::{return_freed_blocks, return_large_blocks};

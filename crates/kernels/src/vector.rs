@@ -265,6 +265,12 @@ pub(crate) fn rotate<S: Simd>(s: S, low: &mut [f32], high: &mut [f32], cos: &[f3
     }
 }
 
+/// `values *= factors`; both are as long, a whole number of vectors.
+#[inline(always)]
+pub(crate) fn multiply<S: Simd>(s: S, values: &mut [f32], factors: &[f32]) {
+    zip!(s, values, factors, |value, factor| s.mul(value, factor));
+}
+
 /// Replaces scores, given as exponents of two, by `2^(score - greatest)` and returns the sum of the results.
 /// A bias of negative infinity hides a key; when all are hidden everything becomes zero, the sum too.
 ///

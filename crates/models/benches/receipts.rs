@@ -1,9 +1,10 @@
 //! What low precision costs: rows and logits against the same checkpoint's own in f32, on pages given as pictures.
 //!
-//! `cargo bench -p colibri-models --bench receipts -- FOLDER [base=FOLDER] [precisions=bf16,int8] [features=] PICTURE…`. Of a retriever:
+//! `cargo bench -p colibri-models --bench receipts -- FOLDER [base=FOLDER] [precisions=bf16,int8] [features=] [kv=] PICTURE…`. Of a retriever:
 //! cosine of the rows of all pages and of a few questions. Of a generator: over every eighth position of the prompt, the
 //! divergence of its next-token distribution (KL, in nats) and how often the likeliest token is the same; with `features=`
-//! also of what it answers from visual tokens as an index keeps them.
+//! also of what it answers from visual tokens as an index keeps them, with `kv=` of keys and values in bytes, against f32 and
+//! against the same precision without.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on stops")]
 #![expect(clippy::print_stdout, reason = "its result")]
@@ -12,7 +13,7 @@ use std::{ops::ControlFlow, path::PathBuf};
 
 use candle_core::Tensor;
 use colibri_models::{
-    Placement, Precision, Result, TokenPrecision, Trace,
+    KvPrecision, Placement, Precision, Result, TokenPrecision, Trace,
     generate::{GenerateOptions, Step},
     generators::{Idefics3Generator, Looking as _, Request},
     processor::{Message, TileOptions},
@@ -69,7 +70,22 @@ fn main() {
             report(&format!("{name} questions"), &found.1, &wanted.1);
         }
     } else {
-        let wanted = logits(&checkpoint, Precision::F32, &pages);
+        let auto = KvPrecision::Auto;
+        let wanted = logits(&checkpoint, Precision::F32, auto, &pages);
+        let with_kv = |name: &str, plain: &[Vec<f32>]| {
+            if option("kv=").is_some() {
+                let found = logits(&checkpoint, precision(name), KvPrecision::Int8, &pages);
+                compare(
+                    &format!("{name}, keys and values in int8,"),
+                    &found,
+                    &wanted,
+                );
+                if name != "f32" {
+                    compare("the same, against without", &found, plain);
+                }
+            }
+        };
+        with_kv("f32", &wanted);
         let features = [TokenPrecision::F16, TokenPrecision::Int8];
         for form in features
             .into_iter()
@@ -83,8 +99,9 @@ fn main() {
             );
         }
         for name in names.split(',') {
-            let found = logits(&checkpoint, precision(name), &pages);
+            let found = logits(&checkpoint, precision(name), auto, &pages);
             compare(name, &found, &wanted);
+            with_kv(name, &found);
         }
     }
 }
@@ -148,7 +165,12 @@ impl Trace for States {
 }
 
 /// Logits of the positions looked at, over all pages.
-fn logits(checkpoint: &Checkpoint, precision: Precision, pages: &[RgbImage]) -> Vec<Vec<f32>> {
+fn logits(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    kv: KvPrecision,
+    pages: &[RgbImage],
+) -> Vec<Vec<f32>> {
     let answer = |model: &Idefics3Generator, page: &RgbImage, states: &mut States| {
         let request = Request {
             messages: &[Message::user(1, QUESTIONS[0])],
@@ -160,7 +182,7 @@ fn logits(checkpoint: &Checkpoint, precision: Precision, pages: &[RgbImage]) -> 
             .generate_traced(&request, &TileOptions::default(), &mut go_on, states)
             .unwrap();
     };
-    logits_of(checkpoint, precision, pages, &answer)
+    logits_of(checkpoint, precision, kv, pages, &answer)
 }
 
 /// The same in f32, from visual tokens as an index keeps them.
@@ -172,7 +194,13 @@ fn logits_seen(checkpoint: &Checkpoint, form: TokenPrecision, pages: &[RgbImage]
             .generate_seen_traced(&messages, &[seen], &one_token(), states)
             .unwrap();
     };
-    logits_of(checkpoint, Precision::F32, pages, &answer)
+    logits_of(
+        checkpoint,
+        Precision::F32,
+        KvPrecision::Auto,
+        pages,
+        &answer,
+    )
 }
 
 fn one_token() -> GenerateOptions {
@@ -185,11 +213,15 @@ fn one_token() -> GenerateOptions {
 fn logits_of(
     checkpoint: &Checkpoint,
     precision: Precision,
+    kv: KvPrecision,
     pages: &[RgbImage],
     answer: &dyn Fn(&Idefics3Generator, &RgbImage, &mut States),
 ) -> Vec<Vec<f32>> {
     let folder = &checkpoint.folder;
-    let options = LoadOptions::new(Placement::cpu(precision));
+    let options = LoadOptions {
+        kv,
+        ..LoadOptions::new(Placement::cpu(precision))
+    };
     let config = Config::load(folder).unwrap();
     let store = WeightStore::open_folder(folder).unwrap();
     let weights = Weights::new(store.into(), options.placement.clone());

@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc};
 
 pub use colibri_nn::Precision;
 use colibri_nn::{
-    Placement,
+    KvPrecision, Placement,
     weights::{Sizes, TensorPool, WeightStore, matrix_bytes},
 };
 
@@ -67,6 +67,8 @@ pub struct Footprint {
     pub tokenizer: u64,
     /// Keys and values of one token.
     pub kv_per_token: u64,
+    /// The same in bytes, with their scales.
+    kv_per_token_int8: u64,
     /// Passing values while one frame is looked at.
     pub looking: u64,
     /// A page as it is drawn for the model.
@@ -237,6 +239,10 @@ impl Needs {
             shared: sizes.shared_bytes(precision),
             tokenizer: self.tokenizer,
             kv_per_token: wide(text.num_hidden_layers) * 2 * kv_width * kept,
+            kv_per_token_int8: wide(text.num_hidden_layers)
+                * 2
+                * wide(text.num_key_value_heads())
+                * (wide(text.head_dim().next_multiple_of(4)) + FLOAT),
             looking: tower + resampler,
             drawn_page: page.drawn,
             cutting: page.cutting,
@@ -262,6 +268,18 @@ impl Needs {
 }
 
 impl Footprint {
+    /// The same where keys and values are kept in `precision`.
+    #[must_use]
+    pub fn keeping(self, precision: KvPrecision) -> Self {
+        match precision {
+            KvPrecision::Auto => self,
+            KvPrecision::Int8 => Self {
+                kv_per_token: self.kv_per_token_int8,
+                ..self
+            },
+        }
+    }
+
     /// Keys and values of so many tokens.
     pub fn kv(&self, tokens: u64) -> u64 {
         self.kv_per_token * tokens

@@ -22,7 +22,7 @@ mod visual;
 pub mod vlm;
 
 pub use colibri_nn::{
-    Placement, Precision, machine,
+    KvPrecision, Placement, Precision, machine,
     weights::{KeptWeights, TensorPool, list_packed, remove_packed},
 };
 pub use error::{Error, Result};

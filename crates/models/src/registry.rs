@@ -6,7 +6,7 @@ use std::{
 };
 
 use colibri_nn::{
-    Placement, Precision, Weights,
+    KvPrecision, Placement, Precision, Weights,
     weights::{Adapter, AdapterConfig, Sizes, TensorPool, WeightStore},
 };
 
@@ -80,6 +80,8 @@ pub struct LoadOptions {
     pub pool: Option<Arc<TensorPool>>,
     /// Bytes of keys and values that a generator keeps of prompts it has read, for those that begin alike.
     pub prefix_bytes: usize,
+    /// In what form a generator keeps keys and values.
+    pub kv: KvPrecision,
 }
 
 /// Enough for the pages of one question to the largest model here.
@@ -101,6 +103,7 @@ impl LoadOptions {
             made_up: None,
             pool: None,
             prefix_bytes: PREFIX_BYTES,
+            kv: KvPrecision::Auto,
         }
     }
 }

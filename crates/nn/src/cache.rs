@@ -1,7 +1,7 @@
 //! Keys and values of the tokens already seen, layer by layer.
 
 use candle_core::Tensor;
-use colibri_kernels::attention::KvStore;
+use colibri_kernels::attention::{KvPrecision, KvStore};
 
 use crate::Result;
 
@@ -15,6 +15,8 @@ pub struct LayerCache {
     pub(crate) len: usize,
     /// Tokens to make room for at first.
     pub(crate) capacity: usize,
+    /// In what form they are kept where `kernels` calculates.
+    pub(crate) precision: KvPrecision,
 }
 
 impl LayerCache {
@@ -42,9 +44,11 @@ pub struct KvCache {
 
 impl KvCache {
     /// An empty cache for a model of `num_layers` layers, with room for `capacity` tokens before it must grow.
-    pub fn new(num_layers: usize, capacity: usize) -> Self {
+    /// Elsewhere than on the CPU, keys and values stay in the type of the model.
+    pub fn new(num_layers: usize, capacity: usize, precision: KvPrecision) -> Self {
         let layer = LayerCache {
             capacity,
+            precision,
             ..LayerCache::default()
         };
         Self {

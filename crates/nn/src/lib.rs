@@ -23,6 +23,7 @@ mod scratch;
 pub mod weights;
 
 pub use cache::{KvCache, LayerCache};
+pub use colibri_kernels::attention::KvPrecision;
 pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use linear::Linear;

@@ -7,7 +7,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use candle_core::{DType, Device, Tensor};
 use colibri_nn::{
-    KvCache, Placement, Precision, Rope, Weights,
+    KvCache, KvPrecision, Placement, Precision, Rope, Weights,
     blocks::{AttentionBlock, AttentionShape, Mlp, MlpBlock, Visibility},
     weights::{Adapter, WeightStore},
 };
@@ -215,7 +215,7 @@ fn a_cache_continues_a_sequence() {
     for weights in both(folder.path(), None) {
         let block = attention(&weights, Visibility::Causal);
         let whole = block.forward(x.copy().unwrap(), None).unwrap();
-        let mut cache = KvCache::new(1, 16);
+        let mut cache = KvCache::new(1, 16, KvPrecision::Auto);
         let mut parts = Vec::new();
         for (start, len) in [(0, 5), (5, 1), (6, 3)] {
             let part = x.narrow(1, start, len).unwrap().copy().unwrap();
@@ -235,6 +235,38 @@ fn a_cache_continues_a_sequence() {
             .forward(again, Some(&mut cache.layers_mut()[0]))
             .unwrap();
         assert!(relative_difference(&again, &parts[1]) < TOLERANCE);
+    }
+}
+
+/// Keys and values in bytes: 2^-8 of the greatest value of a head for each, and the same whether they were read in
+/// one piece or in several.
+#[test]
+fn a_cache_in_bytes_stays_close_and_does_not_depend_on_cuts() {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path());
+    let x = tensor(5, &[1, 9, HIDDEN], 1.0);
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        let weights = open(folder.path(), Placement::cpu(precision), Some(false));
+        let block = attention(&weights, Visibility::Causal);
+        let run = |kept, cuts: &[(usize, usize)]| {
+            let mut cache = KvCache::new(1, 16, kept);
+            let parts: Vec<Tensor> = cuts
+                .iter()
+                .map(|&(start, len)| {
+                    let part = x.narrow(1, start, len).unwrap().copy().unwrap();
+                    let layer = &mut cache.layers_mut()[0];
+                    block.forward(part, Some(layer)).unwrap()
+                })
+                .collect();
+            (Tensor::cat(&parts, 1).unwrap(), cache.num_bytes())
+        };
+        let (whole, held) = run(KvPrecision::Int8, &[(0, 9)]);
+        let (parts, _) = run(KvPrecision::Int8, &[(0, 5), (5, 1), (6, 3)]);
+        assert_eq!(relative_difference(&parts, &whole), 0.0);
+        let (plain, all) = run(KvPrecision::Auto, &[(0, 9)]);
+        let difference = relative_difference(&whole, &plain);
+        assert!((1e-6..0.02).contains(&difference), "{difference}");
+        assert!(held < all, "{held} of {all} bytes");
     }
 }
 

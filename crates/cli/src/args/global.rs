@@ -2,7 +2,9 @@
 
 use std::{num::NonZeroU32, path::PathBuf};
 
-use colibri_engine::{TokenPrecision, checkpoints::PrecisionChoice, processor::PromptVersion};
+use colibri_engine::{
+    KvPrecision, TokenPrecision, checkpoints::PrecisionChoice, processor::PromptVersion,
+};
 
 /// Whether output is in colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -44,6 +46,24 @@ impl From<Features> for TokenPrecision {
         match features {
             Features::F16 => Self::F16,
             Features::Int8 => Self::Int8,
+        }
+    }
+}
+
+/// In what form keys and values are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kv {
+    /// What attention multiplies
+    Auto,
+    /// 8 bits
+    Int8,
+}
+
+impl From<Kv> for KvPrecision {
+    fn from(kv: Kv) -> Self {
+        match kv {
+            Kv::Auto => Self::Auto,
+            Kv::Int8 => Self::Int8,
         }
     }
 }
@@ -135,6 +155,17 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) feature_precision: Features,
+    /// In what form the generator keeps keys and values of what it has read: int8 takes about half the memory, and answers
+    /// may differ in a word
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = Kv::Auto,
+        hide_possible_values = true,
+        value_name = "auto|int8",
+        global = true
+    )]
+    pub(crate) kv_precision: Kv,
     /// Keep no packed weights on the disk; they make the next start faster and take as much room as in memory
     #[arg(long, env = "COLIBRI_NO_PACKED", hide_env = true, global = true)]
     pub(crate) no_packed: bool,

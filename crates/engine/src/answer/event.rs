@@ -148,6 +148,8 @@ pub struct Timings {
     pub prepare: f64,
     /// From there to the first piece of text.
     pub first_token: f64,
+    /// From one token to the next, on average; 0 where fewer than two were written.
+    pub a_token: f64,
     /// Everything.
     pub total: f64,
 }

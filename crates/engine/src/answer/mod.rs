@@ -3,11 +3,13 @@
 mod charts;
 mod cite;
 mod event;
+mod pace;
 mod prompt;
 mod quote;
 mod session;
 
 pub use event::{AnswerEvent, Citation, Done, EvidencePage, Timings};
+pub use pace::Pace;
 pub use session::{Answering, Asked};
 
 use colibri_document::OpenOptions;

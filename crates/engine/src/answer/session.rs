@@ -20,6 +20,7 @@ use super::{
     AnswerOptions, charts,
     cite::cited,
     event::{AnswerEvent, Citation, Done, EvidencePage, Timings},
+    pace::Pace,
     prompt::{self, NOT_THERE},
     quote,
 };
@@ -246,7 +247,9 @@ impl<'a> Answering<'a> {
         let reading = Instant::now();
         let status = |stage, message| AnswerEvent::Status { stage, message };
         let mut first: Option<f64> = None;
+        let mut pace = Pace::default();
         let mut on_step = |step: Step<'_>| {
+            pace.see(&step);
             match step {
                 Step::Tile { done: 0, total } => on_event(AnswerEvent::Status {
                     stage: "look",
@@ -309,6 +312,7 @@ impl<'a> Answering<'a> {
             .map(|&page| found.hits[page].hit.page_id)
             .collect();
         timings.first_token = first.unwrap_or_else(|| milliseconds(reading));
+        timings.a_token = pace.a_token(new_tokens);
         if stop == StopReason::Cancelled && text.is_empty() {
             return Err(Error::Cancelled);
         }

@@ -1,6 +1,10 @@
 //! The whole program in one process: pages into an index, then questions about them.
 
-use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 use colibri_index::{Filter, Index, Mode};
 use colibri_models::{generate::GenerateOptions, generators::Looking};
@@ -8,8 +12,8 @@ use colibri_models::{generate::GenerateOptions, generators::Looking};
 use super::{Figures, page};
 use crate::{
     Result,
-    answer::{AnswerOptions, Answering},
-    checkpoints::Models,
+    answer::{AnswerOptions, Answering, Timings},
+    checkpoints::{LoadedGenerator, Models},
     ingest::{IngestOptions, ingest},
     memory, picture,
     retrieve::Searcher,
@@ -21,7 +25,7 @@ use crate::{
 pub struct PipelineOptions {
     /// Pages in the index, all of which are given to the generator.
     pub pages: usize,
-    /// Tokens written in the last answer; the others end after one, which times it.
+    /// Tokens written in the last answer, whose steps are timed; the others end after one, which times them.
     pub new_tokens: usize,
 }
 
@@ -40,6 +44,12 @@ const QUESTIONS: [&str; 3] = [
     "What does the second table compare?",
     "Who signed the report?",
 ];
+
+/// Tiles that went through a generator's tower since it was loaded.
+fn looked_at(generator: &LoadedGenerator) -> u64 {
+    let looking = generator.model.looking();
+    looking.map_or(0, Looking::tiles_looked_at)
+}
 
 /// Indexes made-up pages below `scratch` and answers from them.
 ///
@@ -72,11 +82,13 @@ pub fn pipeline(scratch: &Path, models: &Models, options: PipelineOptions) -> Re
     )?;
     let seconds_index = indexing.elapsed().as_secs_f64();
     let loading = Instant::now();
-    let generator = models.generator(&quiet)?;
+    // No handle on it is kept: where memory is limited it is given up for the retriever and comes back.
+    let located = models.generator(&quiet)?.map(|generator| generator.located);
     seconds_load += loading.elapsed().as_secs_f64();
     let index = Index::open(&dir)?;
-    // A question is asked as `colibri ask` asks it, in a conversation of its own.
-    let ask = |question: &str, max_new_tokens: usize| -> Result<f64> {
+    // A question is asked as `colibri ask` asks it, in a conversation of its own: seconds until it is answered, and
+    // how they were spent.
+    let ask = |question: &str, max_new_tokens: usize| -> Result<(f64, Timings)> {
         let searcher = Searcher::open(&index, models, Mode::Hybrid, &quiet)?;
         let answer_options = AnswerOptions {
             pages: options.pages.max(1),
@@ -89,34 +101,30 @@ pub fn pipeline(scratch: &Path, models: &Models, options: PipelineOptions) -> Re
         let mut answering =
             Answering::new(&index, searcher, models, Filter::default(), answer_options);
         let started = Instant::now();
-        answering.ask(question, &stop, &quiet, &mut |_| {})?;
-        Ok(started.elapsed().as_secs_f64())
+        let asked = answering.ask(question, &stop, &quiet, &mut |_| {})?;
+        Ok((started.elapsed().as_secs_f64(), asked.done.timings_ms))
     };
-    let model = generator.as_ref().map(|generator| &generator.model);
-    let looked_at = || {
-        let looking = model.and_then(|model| model.looking());
-        looking.map_or(0, Looking::tiles_looked_at)
-    };
-    let first = ask(QUESTIONS[0], 1)?;
+    let (first, _) = ask(QUESTIONS[0], 1)?;
     // What was read of the page is forgotten; what was seen of it is kept in the index.
-    if let Some(model) = model {
-        model.forget();
-    }
-    let before = looked_at();
-    let second = ask(QUESTIONS[1], 1)?;
-    let tiles_indexed = looked_at() - before;
-    let again = ask(QUESTIONS[2], 1)?;
-    // The same question twice more: all of the prompt is known, so that what is longer is what is written.
-    let new_tokens = options.new_tokens.max(2);
-    let known = ask(QUESTIONS[2], 1)?;
-    let written = ask(QUESTIONS[2], new_tokens)? - known;
-    let weight_bytes = retriever
-        .as_ref()
-        .map_or(0, |model| model.model.num_bytes())
-        + model.map_or(0, |model| model.num_bytes());
+    let before = models.loaded().1.map(|loaded| {
+        loaded.model.forget();
+        (Arc::downgrade(&loaded.model), looked_at(&loaded))
+    });
+    let (second, _) = ask(QUESTIONS[1], 1)?;
+    let tiles_indexed = models.loaded().1.map_or(0, |loaded| {
+        // One that has come back since begins to count anew.
+        let same = before
+            .filter(|(model, _)| std::ptr::addr_eq(model.as_ptr(), Arc::as_ptr(&loaded.model)));
+        looked_at(&loaded) - same.map_or(0, |(_, before)| before)
+    });
+    let (again, _) = ask(QUESTIONS[2], 1)?;
+    let (_, timings) = ask(QUESTIONS[2], options.new_tokens.max(2))?;
+    let (kept, writing) = models.loaded();
+    let weight_bytes = kept.map_or(0, |loaded| loaded.model.num_bytes())
+        + writing.map_or(0, |loaded| loaded.model.num_bytes());
     Ok(Figures {
         work: "pipeline",
-        model: generator.map(|model| model.located.name),
+        model: located.map(|located| located.name),
         precision: retriever.map(|model| model.model.settings().precision),
         threads: threads::count(),
         seconds_load: Some(seconds_load),
@@ -125,7 +133,7 @@ pub fn pipeline(scratch: &Path, models: &Models, options: PipelineOptions) -> Re
         seconds_to_first_token_indexed: Some(second),
         seconds_to_first_token_again: Some(again),
         tiles_indexed: Some(tiles_indexed),
-        tokens_per_second: (written > 0.0).then(|| (new_tokens - 1) as f64 / written),
+        tokens_per_second: (timings.a_token > 0.0).then(|| 1000.0 / timings.a_token),
         weight_bytes: Some(weight_bytes),
         peak_memory_bytes: memory::peak_bytes(),
         ..Figures::default()
@@ -141,32 +149,54 @@ mod tests {
         hub::HubConfig,
     };
 
-    fn run(separate: bool) -> Figures {
+    /// A run with what it was allowed, and the sizes of retriever and generator.
+    fn run(separate: bool, memory: impl FnOnce(&Models) -> Option<u64>) -> (Figures, Vec<u64>) {
         let scratch = tempfile::tempdir().unwrap();
         let cache = scratch.path().join("cache");
         let pair = TINY.write(scratch.path(), &cache, separate).unwrap();
-        let models = Models::new(ModelConfig {
+        let config = ModelConfig {
             retriever: Choice::Found(Box::new(pair.retriever.unwrap())),
             generator: Choice::Found(Box::new(pair.generator.unwrap())),
             precision: PrecisionChoice::F32,
             ..ModelConfig::new(HubConfig::new(scratch.path().join("hub")), cache)
-        });
+        };
         let options = PipelineOptions {
             pages: 2,
             new_tokens: 4,
         };
-        pipeline(scratch.path(), &models, options).unwrap()
+        let free = Models::new(config.clone());
+        free.expect(options.pages, options.new_tokens);
+        let models = Models::new(ModelConfig {
+            memory: memory(&free),
+            ..config
+        });
+        let figures = pipeline(scratch.path(), &models, options).unwrap();
+        let weights = models.plans().into_iter().map(|plan| plan.weights_bytes);
+        (figures, weights.collect())
     }
 
     #[test]
     fn a_pair_runs_and_the_second_answer_looks_at_nothing() {
-        let (shared, separate) = (run(false), run(true));
+        let (shared, separate) = (run(false, |_| None).0, run(true, |_| None).0);
         for figures in [&shared, &separate] {
             assert_eq!(figures.tiles_indexed, Some(0));
             assert!(figures.seconds_to_first_token_indexed.unwrap() > 0.0);
+            assert!(figures.tokens_per_second.unwrap() > 0.0);
             assert!(figures.peak_memory_bytes > 0 || !cfg!(target_os = "linux"));
         }
         let (one, two) = (shared.weight_bytes.unwrap(), separate.weight_bytes.unwrap());
         assert!(one * 3 < two * 2, "{one} of {two}");
+    }
+
+    #[test]
+    fn two_that_share_nothing_take_turns_where_they_do_not_fit_beside_each_other() {
+        let (figures, weights) = run(true, |free| {
+            let plans = free.plans_beforehand().unwrap();
+            plans.iter().map(|plan| plan.total_bytes).max()
+        });
+        // The generator, which worked last, is held alone, and it had come back without looking at anything.
+        let held = figures.weight_bytes.unwrap() as u64;
+        assert!(held > 0 && held <= weights[1], "{held} of {weights:?}");
+        assert_eq!(figures.tiles_indexed, Some(0));
     }
 }

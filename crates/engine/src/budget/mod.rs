@@ -9,7 +9,7 @@ mod swap;
 use std::sync::Arc;
 
 use colibri_models::{
-    Precision, TensorPool,
+    KvPrecision, Precision, TensorPool,
     footprint::{Footprint, Needs, Role},
     processor::TileOptions,
     registry,
@@ -128,6 +128,8 @@ pub(crate) struct Asked<'a> {
     /// In what an index holds the rows of this retriever.
     pub(crate) remembered: Option<Precision>,
     pub(crate) tiles: TileOptions,
+    /// In what form keys and values are kept.
+    pub(crate) kv: KvPrecision,
     pub(crate) budget: Option<u64>,
     pub(crate) work: Work,
     /// What other models hold.
@@ -154,8 +156,10 @@ pub(crate) fn plan(asked: &Asked<'_>) -> Result<ModelPlan> {
         threads::count(),
         asked.pool,
     )?;
-    let with =
-        |precision, pages| with_pages(asked, precision, &needs.in_precision(precision), pages);
+    let with = |precision, pages| {
+        let footprint = needs.in_precision(precision).keeping(asked.kv);
+        with_pages(asked, precision, &footprint, pages)
+    };
     let budget = asked.budget.unwrap_or(u64::MAX);
     let smallest = precisions.last().copied().unwrap_or(Precision::Int4);
     // The best precision that fits, and then in the smallest fewer pages.

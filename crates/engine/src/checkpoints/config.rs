@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use colibri_models::{
-    Precision,
+    KvPrecision, Precision,
     processor::{PromptVersion, TileOptions},
     registry::Checkpoint,
 };
@@ -108,6 +108,8 @@ pub struct ModelConfig {
     pub tiles: TileOptions,
     /// How much of what is seen on pages is kept beside an index, and in what form.
     pub features: KeptFeatures,
+    /// In what form a generator keeps keys and values.
+    pub kv: KvPrecision,
     /// The greatest resident size of this process that is to be kept to; `None` for no limit.
     pub memory: Option<u64>,
 }
@@ -126,6 +128,7 @@ impl ModelConfig {
             prompt_version: None,
             tiles: TileOptions::default(),
             features: KeptFeatures::default(),
+            kv: KvPrecision::Auto,
             memory: None,
         }
     }

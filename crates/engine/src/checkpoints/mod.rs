@@ -94,6 +94,7 @@ impl Models {
             made_up: located.made_up,
             pool: Some(Arc::clone(&self.pool)),
             prefix_bytes: plan.prefix_bytes as usize,
+            kv: self.config.kv,
             ..LoadOptions::new(Placement::cpu(plan.held_in))
         }
     }

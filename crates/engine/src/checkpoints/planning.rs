@@ -124,6 +124,7 @@ impl Models {
             choice: self.config.precision,
             remembered: remembered.filter(|_| role == Role::Retriever),
             tiles: self.config.tiles,
+            kv: self.config.kv,
             budget: self.config.memory,
             work,
             pool: &self.pool,

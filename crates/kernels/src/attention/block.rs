@@ -31,6 +31,15 @@ pub(super) enum Packed<'a> {
         values: &'a [u32],
         value_stride: usize,
     },
+    /// The same in bytes, four dimensions of a key or four tokens of a value to a word, with a scale for every key and
+    /// every value, padded to whole vectors. Widened a panel or a piece at a time; the scales go to scores and weights.
+    Bytes {
+        keys: &'a [u32],
+        values: &'a [u32],
+        value_stride: usize,
+        key_scales: &'a [f32],
+        value_scales: &'a [f32],
+    },
     AsNeeded,
 }
 
@@ -133,16 +142,23 @@ impl Block<'_> {
         let seen = last_visible.div_ceil(plan.kernels.panel_width);
         // What the first row has passed, the others have too.
         let passed = plan.passed(self.rows.start) / plan.kernels.panel_width;
-        with_scratch(plan.kernels.panel_width * words, |scratch| {
+        let wide_words = plan.wide_steps(plan.byte_words());
+        with_scratch(plan.kernels.panel_width * wide_words, |scratch| {
             for panel in panels.start.max(passed)..panels.end.min(seen) {
                 let (keys, width) = plan.key_panel(panel);
-                let is_stored = matches!(self.packed, Packed::Stored { .. });
+                let is_stored = matches!(self.packed, Packed::Stored { .. } | Packed::Bytes { .. });
                 let right_stride = plan.key_stride(panel, is_stored);
                 let steps = match self.packed {
                     Packed::Whole { keys, .. } => &keys[plan.key_panel_words(panel)],
                     Packed::Stored { keys, .. } => {
                         let size = plan.kernels.panel_width * words;
                         &keys[panel * size..(panel + 1) * size]
+                    }
+                    Packed::Bytes { keys, .. } => {
+                        let (width, words) = (plan.kernels.panel_width, plan.byte_words());
+                        let bytes = &keys[panel * width * words..(panel + 1) * width * words];
+                        plan.widen((bytes, width), words, width, scratch);
+                        &scratch[..width * wide_words]
                     }
                     Packed::AsNeeded => {
                         if panel + 1 < panels.end.min(seen) {
@@ -204,17 +220,33 @@ impl Block<'_> {
                 let length = visible.next_multiple_of(plan.kernels.lanes);
                 let scores = &mut scores[row * score_stride..(row + 1) * score_stride];
                 let scores: &mut [f32] = bytemuck::cast_slice_mut(scores);
+                if let Packed::Bytes { key_scales, .. } = self.packed {
+                    (plan.kernels.multiply)(&mut scores[..length], &key_scales[..length]);
+                }
                 scores[..plan.passed(self.rows.start + row).min(visible)].fill(f32::NEG_INFINITY);
                 scores[visible..length].fill(f32::NEG_INFINITY);
                 let bias = plan.bias.map(|bias| &bias[..length]);
+                let value_scales = match self.packed {
+                    Packed::Bytes { value_scales, .. } => Some(&value_scales[..length]),
+                    Packed::Whole { .. } | Packed::Stored { .. } | Packed::AsNeeded => None,
+                };
+                if weight_stride == 0 || value_scales.is_some() {
+                    sums[row] = (plan.kernels.softmax)(&mut scores[..length], bias);
+                }
+                if let Some(scales) = value_scales {
+                    (plan.kernels.multiply)(&mut scores[..length], scales);
+                }
                 if weight_stride == 0 {
                     scores[length..end].fill(0.0);
-                    sums[row] = (plan.kernels.softmax)(&mut scores[..length], bias);
                 } else {
                     let out = &mut weights[row * weight_stride..][..end.div_ceil(2)];
                     let (out, hidden) = out.split_at_mut(length.div_ceil(2));
                     hidden.fill(0);
-                    sums[row] = (plan.kernels.softmax_bf16)(&mut scores[..length], bias, out);
+                    if value_scales.is_some() {
+                        (plan.kernels.narrow_bf16)(&scores[..length], out);
+                    } else {
+                        sums[row] = (plan.kernels.softmax_bf16)(&mut scores[..length], bias, out);
+                    }
                 }
             }
         }
@@ -269,6 +301,36 @@ impl Block<'_> {
                     );
                     self.write(columns, tile_sums, sums);
                 });
+            }
+            Packed::Bytes {
+                values,
+                value_stride,
+                ..
+            } => {
+                let seen = plan.visible(self.rows.end - 1).div_ceil(4);
+                let piece_bytes = PIECE_STEPS / plan.wide_steps(1);
+                with_scratch(
+                    (PIECE_STEPS + self.rows.len()) * MAX_PANEL_WIDTH,
+                    |scratch| {
+                        let (piece, tile_sums) =
+                            scratch.split_at_mut(PIECE_STEPS * MAX_PANEL_WIDTH);
+                        tile_sums.fill(0);
+                        for first in (0..seen).step_by(piece_bytes) {
+                            let count = piece_bytes.min(seen - first);
+                            let bytes = &values[first * value_stride + columns.range.start..];
+                            plan.widen((bytes, value_stride), count, width, piece);
+                            let range = plan.wide_steps(first)..plan.wide_steps(first + count);
+                            self.add_values(
+                                range,
+                                (piece.as_ptr(), width, 0),
+                                width,
+                                weights,
+                                tile_sums,
+                            );
+                        }
+                        self.write(columns, tile_sums, sums);
+                    },
+                );
             }
             Packed::AsNeeded if is_whole => {
                 let v = plan.head_of(self.sequence.v, self.head);

@@ -125,14 +125,7 @@ pub(super) fn run_stored(
         k: none,
         v: none,
     };
-    let packed = |head| {
-        let (keys, values) = store.head(head);
-        Packed::Stored {
-            keys,
-            values,
-            value_stride: store.value_stride(),
-        }
-    };
+    let packed = |head| store.head(head);
     let heads = shape.kv_heads;
     let nanos = (q.num_rows() * shape.q_heads * n_k * shape.head_dim) as u64 / 50
         + (n_k * heads * shape.head_dim) as u64 / 12;

@@ -19,7 +19,7 @@ use crate::isa::Isa;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::Kernels;
 
-pub use cache::KvStore;
+pub use cache::{KvPrecision, KvStore};
 
 /// The heads of an attention layer.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,6 +11,7 @@ use crate::pack::Panel;
 use crate::parallel::SharedMut;
 use crate::rows::Rows;
 use crate::simd::{Kernels, MAX_PANEL_WIDTH};
+use crate::widen::Steps;
 
 /// Words of scores in a block: 192 KiB, beside which the keys and values of a head of 1024 rows still fit
 /// the second level of cache.
@@ -246,6 +247,50 @@ impl Plan<'_> {
             &zeros[..columns.range.len()]
         };
         (self.kernels.pair_bf16)(&v.row(2 * step)[columns.range.clone()], high, used);
+    }
+
+    /// Words of a key in bytes.
+    pub(super) fn byte_words(&self) -> usize {
+        Precision::Int8.words(self.shape.head_dim)
+    }
+
+    /// Steps that `count` steps of bytes become.
+    pub(super) fn wide_steps(&self, count: usize) -> usize {
+        match self.precision {
+            Precision::F32 => 4 * count,
+            Precision::Bf16 | Precision::Int8 | Precision::Int4 => 2 * count,
+        }
+    }
+
+    /// Widens `count` steps of bytes, given with their distance, to steps of `width` words.
+    pub(super) fn widen(
+        &self,
+        (from, from_stride): (&[u32], usize),
+        count: usize,
+        width: usize,
+        to: &mut [u32],
+    ) {
+        let read = count.saturating_sub(1) * from_stride + width;
+        assert!(
+            count == 0 || (read <= from.len() && self.wide_steps(count) * width <= to.len()),
+            "steps of bytes without room is a bug"
+        );
+        let steps = Steps {
+            from: from.as_ptr(),
+            from_stride,
+            count,
+            width,
+            to: to.as_mut_ptr(),
+        };
+        // SAFETY: the lengths were just checked.
+        unsafe {
+            match self.precision {
+                Precision::F32 => (self.kernels.widen_bytes_f32)(&steps),
+                Precision::Bf16 | Precision::Int8 | Precision::Int4 => {
+                    (self.kernels.widen_bytes_bf16)(&steps);
+                }
+            }
+        }
     }
 
     /// The columns of one key head.

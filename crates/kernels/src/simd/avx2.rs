@@ -13,7 +13,7 @@
 use std::arch::x86_64::*;
 
 use super::table::kernel_table;
-use super::{Simd, read, samples, write};
+use super::{Simd, read, samples, top_byte, write};
 use crate::resample::Weights;
 
 /// Proof that the machine has the features named in [`kernel_table`]'s use below; with `VNNI` also the instruction
@@ -287,6 +287,22 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
                 _mm256_extracti128_si256::<1>(low_bytes),
             );
             _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packus_epi16(words, words));
+        }
+    }
+    #[inline(always)]
+    fn byte_on_top(self, words: __m256i, index: usize) -> __m256 {
+        // SAFETY: the token proves the feature.
+        unsafe {
+            let control = _mm256_broadcastsi128_si256(top_byte(index));
+            _mm256_cvtepi32_ps(_mm256_shuffle_epi8(words, control))
+        }
+    }
+    #[inline(always)]
+    fn upper_halves(self, low: __m256, high: __m256) -> __m256i {
+        // SAFETY: the token proves the feature.
+        unsafe {
+            let low = _mm256_srli_epi32::<16>(_mm256_castps_si256(low));
+            _mm256_blend_epi16::<0b1010_1010>(low, _mm256_castps_si256(high))
         }
     }
     #[inline(always)]

@@ -14,7 +14,7 @@
 use std::arch::x86_64::*;
 
 use super::table::kernel_table;
-use super::{Simd, read, samples, write};
+use super::{Simd, read, samples, top_byte, write};
 use crate::resample::Weights;
 
 /// Proof that the machine has the features named in [`kernel_table`]'s use below.
@@ -231,6 +231,26 @@ impl Simd for Avx512 {
         unsafe {
             let whole = _mm512_add_epi32(_mm512_cvtps_epi32(value), _mm512_set1_epi32(offset));
             write(_mm512_cvtepi32_epi8(whole), to.as_mut_ptr());
+        }
+    }
+    #[inline(always)]
+    fn byte_on_top(self, words: __m512i, index: usize) -> __m512 {
+        // A shuffle for those in the middle: it has a port of its own, where shifts share that of the products.
+        // SAFETY: the token proves the feature.
+        unsafe {
+            _mm512_cvtepi32_ps(match index {
+                0 => _mm512_slli_epi32::<24>(words),
+                3 => _mm512_and_si512(words, _mm512_set1_epi32(0xFF00_0000_u32 as i32)),
+                _ => _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(top_byte(index))),
+            })
+        }
+    }
+    #[inline(always)]
+    fn upper_halves(self, low: __m512, high: __m512) -> __m512i {
+        // SAFETY: the token proves the feature.
+        unsafe {
+            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(low));
+            _mm512_mask_blend_epi16(0xAAAA_AAAA, low, _mm512_castps_si512(high))
         }
     }
     #[inline(always)]

@@ -101,6 +101,11 @@ pub(crate) trait Simd: Copy {
     fn pair_bf16(self, low: Self::F, high: Self::F) -> Self::W;
     /// Whole numbers of at most 127 plus `offset`, as bytes, `LANES` of them.
     fn store_bytes(self, value: Self::F, offset: i32, to: &mut [u8]);
+    /// Byte `index` of every word, signed, times 2²⁴: as the highest byte of an integer, which is exact and saves
+    /// bringing it down.
+    fn byte_on_top(self, words: Self::W, index: usize) -> Self::F;
+    /// The upper half of `low` below the upper half of `high`: two bfloat16, where that is all the values have.
+    fn upper_halves(self, low: Self::F, high: Self::F) -> Self::W;
     /// `LANES` binary16 values, given as bits, widened.
     fn load_f16(self, from: &[u16]) -> Self::F;
 
@@ -118,6 +123,19 @@ pub(crate) trait Simd: Copy {
     /// `LANES` words must be readable at `from + r · from_stride` and writable at `to + r · to_stride` for
     /// `r` in `0..LANES`.
     unsafe fn transpose(self, from: *const u32, from_stride: usize, to: *mut u32, to_stride: usize);
+}
+
+/// A shuffle of four words that brings byte `index` of each to its top, and zeros below.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn top_byte(index: usize) -> std::arch::x86_64::__m128i {
+    let index = index as i8;
+    let mut control = [-1_i8; 16];
+    for word in 0..4 {
+        control[4 * word + 3] = 4 * word as i8 + index;
+    }
+    // SAFETY: both are sixteen bytes.
+    unsafe { std::mem::transmute(control) }
 }
 
 /// Widest panel of any instruction set, in vectors.

@@ -201,6 +201,14 @@ impl Simd for Portable {
         }
     }
     #[inline(always)]
+    fn byte_on_top(self, words: Self::W, index: usize) -> Self::F {
+        words.map(|word| (i32::from(word.to_ne_bytes()[index] as i8) << 24) as f32)
+    }
+    #[inline(always)]
+    fn upper_halves(self, low: Self::F, high: Self::F) -> Self::W {
+        std::array::from_fn(|lane| low[lane].to_bits() >> 16 | high[lane].to_bits() & 0xFFFF_0000)
+    }
+    #[inline(always)]
     fn load_f16(self, from: &[u16]) -> Self::F {
         std::array::from_fn(|lane| f16::from_bits(from[lane]).to_f32())
     }

@@ -32,6 +32,8 @@ pub(crate) struct Kernels {
     pub(crate) finish_integers: unsafe fn(&Finish<'_>),
     pub(crate) pack_panel: unsafe fn(&crate::pack::Panel),
     pub(crate) unpack_nibbles: unsafe fn(&crate::nibble_tile::Unpack),
+    pub(crate) widen_bytes_bf16: unsafe fn(&crate::widen::Steps),
+    pub(crate) widen_bytes_f32: unsafe fn(&crate::widen::Steps),
 
     pub(crate) narrow_bf16: fn(&[f32], &mut [u32]),
     pub(crate) pair_bf16: fn(&[f32], &[f32], &mut [u32]),
@@ -42,6 +44,7 @@ pub(crate) struct Kernels {
     pub(crate) softmax: fn(&mut [f32], Option<&[f32]>) -> f32,
     pub(crate) softmax_bf16: fn(&mut [f32], Option<&[f32]>, &mut [u32]) -> f32,
     pub(crate) scale: fn(&[f32], f32, &mut [f32]),
+    pub(crate) multiply: fn(&mut [f32], &[f32]),
     pub(crate) exp: fn(&mut [f32]),
     pub(crate) gelu_tanh: fn(&mut [f32]),
     pub(crate) silu_mul: fn(&mut [f32], &[f32]),
@@ -93,6 +96,7 @@ macro_rules! kernel_table {
         use crate::resample;
         use crate::simd::table::Kernels;
         use crate::vector;
+        use crate::widen;
 
         $(#[target_feature(enable = $features)])?
         unsafe fn tile_f32<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
@@ -118,6 +122,16 @@ macro_rules! kernel_table {
         unsafe fn unpack_nibbles(block: &Unpack) {
             // SAFETY: the caller vouches for the places named in `block`.
             unsafe { nibble_tile::unpack($token, block) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn widen_bytes_bf16(steps: &widen::Steps) {
+            // SAFETY: the caller vouches for the places named in `steps`.
+            unsafe { widen::bytes_to_bf16($token, steps) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn widen_bytes_f32(steps: &widen::Steps) {
+            // SAFETY: the caller vouches for the places named in `steps`.
+            unsafe { widen::bytes_to_f32($token, steps) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn quantise_nibbles(row: &[f32], codes: &mut [u8], multipliers: &mut [i8]) -> f32 {
@@ -165,6 +179,10 @@ macro_rules! kernel_table {
         $(#[target_feature(enable = $features)])?
         unsafe fn scale(from: &[f32], factor: f32, out: &mut [f32]) {
             vector::scale($token, from, factor, out)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn multiply(values: &mut [f32], factors: &[f32]) {
+            vector::multiply($token, values, factors)
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn exp(values: &mut [f32]) {
@@ -220,6 +238,8 @@ macro_rules! kernel_table {
             finish_integers,
             pack_panel,
             unpack_nibbles,
+            widen_bytes_bf16,
+            widen_bytes_f32,
             // SAFETY: see above.
             quantise_nibbles: |row, codes, multipliers| unsafe { quantise_nibbles(row, codes, multipliers) },
             // SAFETY: see above.
@@ -236,6 +256,8 @@ macro_rules! kernel_table {
             softmax_bf16: |scores, bias, out| unsafe { softmax_bf16(scores, bias, out) },
             // SAFETY: see above.
             scale: |from, factor, out| unsafe { scale(from, factor, out) },
+            // SAFETY: see above.
+            multiply: |values, factors| unsafe { multiply(values, factors) },
             // SAFETY: see above.
             exp: |values| unsafe { exp(values) },
             // SAFETY: see above.

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
-use colibri_nn::{KvCache, Linear, Weights};
+use colibri_nn::{KvCache, KvPrecision, Linear, Weights};
 use image::RgbImage;
 
 use super::{
@@ -34,6 +34,7 @@ pub struct Idefics3Generator {
     weight_bytes: WeightBytes,
     look_key: LookKey,
     prefixes: Prefixes,
+    kv: KvPrecision,
 }
 
 /// A prompt with what was seen of its pictures.
@@ -78,6 +79,7 @@ impl Idefics3Generator {
             weight_bytes,
             look_key,
             prefixes: Prefixes::new(options.prefix_bytes),
+            kv: options.kv,
         })
     }
 
@@ -279,7 +281,7 @@ impl Idefics3Generator {
                 prefix.cache.reserve(capacity);
                 (prefix.positions.len(), prefix.cache)
             }
-            None => (0, text.new_cache(capacity)),
+            None => (0, text.new_cache(capacity, self.kv)),
         };
         if known > 0 {
             merged = merged.narrow(1, known, tokens - known)?.contiguous()?;

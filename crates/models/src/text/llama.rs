@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use colibri_nn::{
-    Embedding, KvCache, Linear, Norm, Placement, Rope, Weights,
+    Embedding, KvCache, KvPrecision, Linear, Norm, Placement, Rope, Weights,
     blocks::{AttentionBlock, AttentionShape, MlpBlock, Visibility},
 };
 
@@ -332,8 +332,8 @@ impl Llama {
     }
 
     /// An empty KV cache with room for `capacity` tokens.
-    pub fn new_cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(self.layers.len(), capacity)
+    pub fn new_cache(&self, capacity: usize, precision: KvPrecision) -> KvCache {
+        KvCache::new(self.layers.len(), capacity, precision)
     }
 
     /// Bytes of a KV cache with room for `capacity` tokens, at most: in f32.

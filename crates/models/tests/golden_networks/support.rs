@@ -217,6 +217,11 @@ impl Trace for Recorder {
 
 impl Recorder {
     pub(crate) fn compare(&self, case: &Case) {
+        self.compare_within(case, STAGE_TOLERANCE);
+    }
+
+    /// Every stage within a relative error of `tolerance`.
+    pub(crate) fn compare_within(&self, case: &Case, tolerance: f64) {
         let expected = case.tensors();
         assert!(!case.stages.is_empty(), "{}", case.label());
         for stage in &case.stages {
@@ -240,7 +245,7 @@ impl Recorder {
                 .collect();
             let difference = relative_l2(&kept, &expected[&stage.name]);
             assert!(
-                difference < STAGE_TOLERANCE,
+                difference < tolerance,
                 "{}: the first stage that differs is `{}`, by {difference:e}",
                 case.label(),
                 stage.name

@@ -114,7 +114,8 @@ impl AttentionBlock {
                 let AttentionShape {
                     kv_heads, head_dim, ..
                 } = self.shape;
-                KvStore::new(self.inner(), kv_heads, head_dim, cache.capacity)
+                let (inner, kept) = (self.inner(), cache.precision);
+                KvStore::new(inner, kept, kv_heads, head_dim, cache.capacity)
             });
             store.append(Rows::new(&k, seq, kv_width), Rows::new(&v, seq, kv_width));
             cache.len = store.len();

@@ -9,7 +9,7 @@ use std::{
 
 use colibri_engine::{
     self as engine,
-    answer::{AnswerEvent, AnswerOptions, Answering, Done, Timings},
+    answer::{AnswerEvent, AnswerOptions, Answering, Done, Pace, Timings},
     checkpoints::ModelEvent,
     generate::{Step, StopReason},
     generators::Request,
@@ -144,8 +144,10 @@ fn chat(
     };
     let reading = Instant::now();
     let mut first: Option<f64> = None;
+    let mut pace = Pace::default();
     let milliseconds = |since: Instant| since.elapsed().as_secs_f64() * 1000.0;
     let mut on_step = |step: Step<'_>| {
+        pace.see(&step);
         if let Step::Text(text) = step {
             first.get_or_insert_with(|| milliseconds(reading));
             app.metrics.tokens.fetch_add(1, Relaxed);
@@ -181,6 +183,7 @@ fn chat(
             retrieve: 0.0,
             prepare: 0.0,
             first_token: first.unwrap_or_else(|| milliseconds(reading)),
+            a_token: pace.a_token(completion.new_tokens),
             total: milliseconds(started),
         },
         peak_memory_bytes: memory.peak_bytes,
