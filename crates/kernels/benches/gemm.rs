@@ -8,14 +8,16 @@
 use std::hint::black_box;
 
 use colibri_kernels::attention::{AttentionShape, Inner, Mask, attention_with};
-use colibri_kernels::gemm::{Activation, PackedMatrix, Precision, Product, Write, matmul};
+use colibri_kernels::gemm::{
+    Activation, PackedMatrix, Precision, Product, Write, matmul, matmul_gated,
+};
 use colibri_kernels::isa::Isa;
 use colibri_kernels::peak::{Clock, bytes_per_second, operations_per_second};
 use colibri_kernels::rows::{Rows, RowsMut};
 use colibri_kernels::{activation, maxsim, norm, parallel};
 
 /// Rows, shared dimension, output features.
-const PRODUCTS: [(usize, usize, usize); 9] = [
+const PRODUCTS: [(usize, usize, usize); 13] = [
     (1024, 768, 3072),
     (1024, 768, 768),
     (1024, 3072, 768),
@@ -25,6 +27,10 @@ const PRODUCTS: [(usize, usize, usize); 9] = [
     (1139, 12288, 576),
     (729, 1152, 4304),
     (24, 576, 1536),
+    (1446, 2048, 8192),
+    (1446, 8192, 2048),
+    (347, 4096, 14336),
+    (347, 14336, 4096),
 ];
 /// The same with so few rows that memory decides; the last is a table larger than the caches.
 const SKINNY: [(usize, usize, usize); 5] = [
@@ -55,8 +61,11 @@ fn main() {
         ("int4", Precision::Int4),
     ] {
         if wants("gemm") || wants(name) {
-            products(name, precision);
+            products(name, precision, &case);
         }
+    }
+    if wants("mlp") {
+        gated_mlps(&case);
     }
     if wants("skinny") {
         skinny();
@@ -117,8 +126,11 @@ fn multiply(x: &[f32], m: usize, weights: &PackedMatrix, out: &mut [f32], activa
     );
 }
 
-fn products(name: &str, precision: Precision) {
+fn products(name: &str, precision: Precision, case: &str) {
     for (m, k, n) in PRODUCTS {
+        if !format!("{m}×{k}×{n}").contains(case) {
+            continue;
+        }
         let (x, w) = (values(m * k), values(n * k));
         let weights = PackedMatrix::from_rows_with(isa(), precision, n, k, &w);
         let mut out = vec![0.0; m * n];
@@ -141,6 +153,65 @@ fn products(name: &str, precision: Precision) {
                 rate / 1e9,
                 peak / 1e9,
                 100.0 * rate / peak
+            );
+        }
+    }
+}
+
+/// Rows, width, inner width of half-blocks with a gate: 256M, 2.2B and 8B.
+const GATED: [(usize, usize, usize); 4] = [
+    (1139, 576, 1536),
+    (1446, 2048, 8192),
+    (347, 4096, 14336),
+    (1, 2048, 8192),
+];
+
+/// `down(silu(gate(x)) · up(x))`, taken through as a model does.
+fn gated_mlps(case: &str) {
+    for (m, k, n) in GATED {
+        for precision in [Precision::Bf16, Precision::Int8] {
+            if !format!("{m}×{k}×{n} {precision:?}").contains(case) {
+                continue;
+            }
+            let w = values(n * k);
+            let pack = |n, k| PackedMatrix::from_rows_with(isa(), precision, n, k, &w);
+            let (gate, up, down) = (pack(n, k), pack(n, k), pack(k, n));
+            let (x, mut out) = (values(m * k), vec![0.0; m * k]);
+            let mut run = || {
+                parallel::for_each_block(m, u64::MAX, 0, [&mut out], |rows, [out]| {
+                    let x = &x[rows.start * k..rows.end * k];
+                    let rows = rows.len();
+                    let (mut g, mut u) = (vec![0.0; rows * n], vec![0.0; rows * n]);
+                    multiply(black_box(x), rows, &gate, &mut g, Activation::Identity);
+                    multiply(x, rows, &up, &mut u, Activation::Identity);
+                    activation::silu_mul(RowsMut::new(&mut g, rows, n), Rows::new(&u, rows, n));
+                    multiply(&g, rows, &down, out, Activation::Identity);
+                });
+            };
+            let mut fused_inner = vec![0.0; m * n];
+            let mut fused_out = vec![0.0; m * k];
+            let mut fused = || {
+                let product = Product {
+                    weights: &gate,
+                    bias: None,
+                    activation: Activation::Silu,
+                    write: Write::Store,
+                    out: RowsMut::new(&mut fused_inner, m, n),
+                };
+                matmul_gated(Rows::new(black_box(&x), m, k), product, (&up, None));
+                multiply(&fused_inner, m, &down, &mut fused_out, Activation::Identity);
+            };
+            let operations = 6.0 * (m * k * n) as f64;
+            let tries = (1e12 / operations).clamp(4.0, 50.0) as usize;
+            let whole = clock().best_of(tries, &mut fused);
+            let peak = operations_per_second(isa(), precision, clock(), 10);
+            let best = clock().best_of(tries, &mut run);
+            println!(
+                "gated MLP {precision:?} {m}×{k}×{n}: by rows {:.2} ms, whole {:.2} ms; {:.0} of {:.0} Gop/s",
+                best.as_secs_f64() * 1e3,
+                whole.as_secs_f64() * 1e3,
+                operations / whole.min(best).as_secs_f64() / 1e9,
+                peak / 1e9
             );
         }
     }

@@ -206,14 +206,18 @@ unsafe fn finish_rows<S: Simd, const INTEGERS: bool, const ACTIVATION: u8>(
             };
             value = activate::<S, ACTIVATION>(s, value);
             if out.len() == S::LANES {
-                if finish.write == Write::Add {
-                    value = s.add(value, s.load(out));
-                }
+                value = match finish.write {
+                    Write::Store => value,
+                    Write::Add => s.add(value, s.load(out)),
+                    Write::Multiply => s.mul(s.load(out), value),
+                };
                 s.store(value, out);
             } else {
-                if finish.write == Write::Add {
-                    value = s.add(value, s.load_part(out));
-                }
+                value = match finish.write {
+                    Write::Store => value,
+                    Write::Add => s.add(value, s.load_part(out)),
+                    Write::Multiply => s.mul(s.load_part(out), value),
+                };
                 s.store_part(value, out);
             }
         }

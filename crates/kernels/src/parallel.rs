@@ -41,6 +41,10 @@ pub fn for_each(num_jobs: usize, estimated_nanos: u64, job: impl Fn(usize) + Syn
 /// Rows in a block of [`for_each_block`], about: 96 rows of 3072 `f32` are 1.2 MB, so that what one step of a block
 /// writes for the next stays in the second level of cache or just behind it.
 const BLOCK_ROWS: usize = 96;
+/// Weights of a half-block from which on they are not read anew for every few rows: what a third level of cache holds.
+const LARGE_BYTES: usize = 24 << 20;
+/// Rows in a block where weights are large, about: they bound the memory between two products.
+const LARGE_BLOCK_ROWS: usize = 384;
 /// Rows for each thread below which products are shared out by panels of weights and not by rows.
 const MIN_ROWS_PER_THREAD: usize = 48;
 
@@ -48,13 +52,16 @@ const MIN_ROWS_PER_THREAD: usize = 48;
 /// (`num_rows` rows each, row-major). Several steps in a row (norm, product, activation, product) that treat rows
 /// apart need no barrier between them this way, and their results stay in the cache of the thread.
 ///
-/// Few rows are one block on the caller's thread, outside any region, so that the steps themselves may be.
+/// Few rows are one block on the caller's thread, outside any region, so that the steps themselves may be. So is every
+/// block where `weight_bytes`, the weights that all steps read, are more than the caches hold: each thread would read
+/// all of them from memory for every block, and shared out they are read once for many more rows.
 ///
 /// # Panics
 /// If a buffer is not `num_rows` rows of equal length.
 pub fn for_each_block<const N: usize>(
     num_rows: usize,
     estimated_nanos: u64,
+    weight_bytes: usize,
     buffers: [&mut [f32]; N],
     job: impl Fn(Range<usize>, [&mut [f32]; N]) + Sync,
 ) {
@@ -70,14 +77,17 @@ pub fn for_each_block<const N: usize>(
         (SharedMut::new(buffer.as_mut_ptr()), buffer.len() / num_rows)
     });
     let threads = num_threads();
+    let is_large = weight_bytes >= LARGE_BYTES;
     let blocks = if num_rows < MIN_ROWS_PER_THREAD * threads || estimated_nanos < MIN_PARALLEL_NANOS
     {
         1
+    } else if is_large {
+        num_rows.div_ceil(LARGE_BLOCK_ROWS)
     } else {
         num_rows.div_ceil(BLOCK_ROWS).next_multiple_of(threads)
     };
     let ranges: Vec<Range<usize>> = split(num_rows, blocks).collect();
-    for_each(blocks, estimated_nanos, |index| {
+    let run = |index: usize| {
         let range = ranges[index].clone();
         let parts = buffers.map(|(data, width)| {
             // SAFETY: all buffers are borrowed mutably for the whole region and have `num_rows` rows of `width`
@@ -88,7 +98,12 @@ pub fn for_each_block<const N: usize>(
             }
         });
         job(range, parts);
-    });
+    };
+    if is_large {
+        (0..blocks).for_each(run);
+    } else {
+        for_each(blocks, estimated_nanos, run);
+    }
 }
 
 /// A pointer into a buffer that several jobs write at different places.
@@ -154,18 +169,27 @@ mod tests {
 
     #[test]
     fn blocks_cover_all_rows_of_all_buffers_once() {
-        for num_rows in [0, 1, 50, 97, 1000] {
+        for (num_rows, weight_bytes) in [0, 1, 50, 97, 1000]
+            .into_iter()
+            .flat_map(|rows| [(rows, 0), (rows, LARGE_BYTES)])
+        {
             let (mut narrow, mut wide) = (vec![0.0; num_rows], vec![0.0; 3 * num_rows]);
             let buffers = [narrow.as_mut_slice(), wide.as_mut_slice()];
-            for_each_block(num_rows, u64::MAX, buffers, |rows, [narrow, wide]| {
-                assert_eq!((narrow.len(), wide.len()), (rows.len(), 3 * rows.len()));
-                for (row, value) in rows.zip(narrow) {
-                    *value += row as f32;
-                }
-                for value in wide {
-                    *value += 1.0;
-                }
-            });
+            for_each_block(
+                num_rows,
+                u64::MAX,
+                weight_bytes,
+                buffers,
+                |rows, [narrow, wide]| {
+                    assert_eq!((narrow.len(), wide.len()), (rows.len(), 3 * rows.len()));
+                    for (row, value) in rows.zip(narrow) {
+                        *value += row as f32;
+                    }
+                    for value in wide {
+                        *value += 1.0;
+                    }
+                },
+            );
             assert!(
                 narrow
                     .iter()

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 use crate::activation::{exp_with, gelu_tanh_with, silu_mul_with};
 use crate::attention::{AttentionShape, Inner, Mask, attention_with};
-use crate::gemm::{Activation, PackedMatrix, Precision, Product, Write, matmul};
+use crate::gemm::{Activation, PackedMatrix, Precision, Product, Write, matmul, matmul_gated};
 use crate::isa::Isa;
 use crate::maxsim::maxsim_f16_argmax_with;
 use crate::norm::{l2_normalize_with, layer_norm_with, rms_norm_with};
@@ -60,6 +60,8 @@ pub fn run() -> Vec<Check> {
         add("product bf16", product(isa, Precision::Bf16));
         add("product int8", product(isa, Precision::Int8));
         add("product int4", product(isa, Precision::Int4));
+        add("gated product bf16", gated(isa, Precision::Bf16));
+        add("gated product int8", gated(isa, Precision::Int8));
         add("attention f32", attention(isa, Inner::F32, 3e-6));
         add("attention bf16", attention(isa, Inner::Bf16, 2e-2));
         add("layer norm", norm(isa, true));
@@ -142,6 +144,39 @@ fn product(isa: Isa, precision: Precision) -> (f64, f64) {
     );
     // Roundings of sums of `INNER` terms below one.
     (greatest(&found, &wanted), 1e-6 * INNER as f64)
+}
+
+fn gated(isa: Isa, precision: Precision) -> (f64, f64) {
+    let (x, g, u) = (
+        values(ROWS * INNER, 18),
+        values(OUT * INNER, 19),
+        values(OUT * INNER, 20),
+    );
+    let pack = |w| PackedMatrix::from_rows_with(isa, precision, OUT, INNER, w);
+    let (gate, up) = (pack(&g), pack(&u));
+    let mut found = vec![f32::NAN; ROWS * OUT];
+    let product = Product {
+        weights: &gate,
+        bias: None,
+        activation: Activation::Silu,
+        write: Write::Store,
+        out: RowsMut::new(&mut found, ROWS, OUT),
+    };
+    matmul_gated(Rows::new(&x, ROWS, INNER), product, (&up, None));
+    let x = narrow(precision, &x, false);
+    let times = |w: &[f32]| {
+        let (w, mut out) = (narrow(precision, w, true), vec![0.0; ROWS * OUT]);
+        scalar::matmul(
+            Rows::new(&x, ROWS, INNER),
+            Rows::new(&w, OUT, INNER),
+            RowsMut::new(&mut out, ROWS, OUT),
+        );
+        out
+    };
+    let products = times(&g).into_iter().zip(times(&u));
+    let wanted: Vec<f32> = products.map(|(g, u)| scalar::silu(g) * u).collect();
+    // Roundings of both sums, each times the other, which stays below some twenty.
+    (greatest(&found, &wanted), 2e-5 * INNER as f64)
 }
 
 /// Rows as a product of this precision sees them.

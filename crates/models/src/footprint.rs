@@ -10,7 +10,7 @@ use std::{path::Path, sync::Arc};
 pub use colibri_nn::Precision;
 use colibri_nn::{
     KvPrecision, Placement,
-    weights::{Sizes, TensorPool, WeightStore},
+    weights::{Sizes, TensorPool, WeightStore, matrix_bytes},
 };
 
 use crate::{
@@ -48,6 +48,9 @@ pub(crate) struct Blueprint {
 
 /// Rows that go through a half-block at a time on one thread (`colibri_kernels::parallel`), with some room.
 const BLOCK_ROWS: u64 = 112;
+/// The same of half-blocks whose weights are large, on all threads together, and the bytes that are large.
+const LARGE_BLOCK_ROWS: u64 = 384;
+const LARGE_BYTES: u64 = 24 << 20;
 /// Bytes of an `f32`.
 const FLOAT: u64 = 4;
 
@@ -198,6 +201,16 @@ impl Needs {
             FLOAT / 2
         };
         let block = FLOAT * self.threads * BLOCK_ROWS;
+        // Of an MLP with a gate: its weights decide.
+        let gated_block = |width: usize, inner: usize| {
+            let bytes = 3 * wide(matrix_bytes(precision, inner, width));
+            let large = if bytes < LARGE_BYTES {
+                0
+            } else {
+                FLOAT * LARGE_BLOCK_ROWS
+            };
+            block.max(large) * wide(2 * inner + width)
+        };
         let (width, inner) = (wide(vision.hidden_size), wide(vision.intermediate_size));
         let patches = page.frame_pixels / wide(vision.patch_size.pow(2)).max(1);
         // The frame in numbers; the residual stream, queries, keys, values and what attention makes of them.
@@ -205,11 +218,14 @@ impl Needs {
         let resampler = if *is_resampled {
             // What the tower saw, projected, normed; its scratch is still there.
             FLOAT * patches * (2 * hidden)
-                + block * 2 * wide(text.intermediate_size.max(4 * text.hidden_size))
+                + gated_block(
+                    text.hidden_size,
+                    text.intermediate_size.max(4 * text.hidden_size),
+                )
         } else {
             0
         };
-        let text_block = block * (2 * wide(text.intermediate_size) + hidden);
+        let text_block = gated_block(text.hidden_size, text.intermediate_size);
         let rotations = FLOAT * wide(text.num_positions() * text.head_dim());
         // Tags around a frame: one token where the vocabulary has them, about ten where it does not.
         let tags = match (page.frames, tokens_per_frame) {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use colibri_kernels::{
-    activation::gelu_tanh,
-    gemm::{Activation, PackedMatrix, Precision, Product, Write, matmul, matmul_group},
+    activation::{gelu_tanh, gelu_tanh_mul, silu_mul},
+    gemm::{
+        Activation, PackedMatrix, Precision, Product, Write, matmul, matmul_gated, matmul_group,
+    },
     rows::{Rows, RowsMut},
 };
 
@@ -142,6 +144,21 @@ impl Linear {
         }
     }
 
+    /// The packed matrix, where no adapter stands beside it.
+    fn plain(&self) -> Option<&PackedMatrix> {
+        match (&self.storage, &self.lora) {
+            (Storage::Packed(matrix), None) => Some(matrix),
+            _ => None,
+        }
+    }
+
+    fn bias_values(&self) -> Option<&[f32]> {
+        match &self.bias {
+            Some(Bias::Values(values)) => Some(values),
+            Some(Bias::Tensor(_)) | None => None,
+        }
+    }
+
     /// Whether `kernels` calculates this layer.
     pub(crate) fn is_packed(&self) -> bool {
         matches!(self.storage, Storage::Packed(_))
@@ -237,10 +254,7 @@ pub(crate) fn project(x: Rows<'_>, mut targets: Vec<Target<'_>>) {
         };
         products.push(Product {
             weights,
-            bias: match &target.linear.bias {
-                Some(Bias::Values(values)) => Some(values),
-                Some(Bias::Tensor(_)) | None => None,
-            },
+            bias: target.linear.bias_values(),
             activation: target.activation,
             write: target.write,
             out: RowsMut::new(&mut *target.out, num_rows, target.linear.outputs),
@@ -280,5 +294,47 @@ pub(crate) fn project(x: Rows<'_>, mut targets: Vec<Target<'_>>) {
                 }
             }
         }
+    }
+}
+
+/// `out = activation(gate(x)) · up(x)`, value by value: in one pass where both layers are plain and of one form.
+/// `activation` is SiLU or GELU.
+pub(crate) fn project_gated(
+    x: Rows<'_>,
+    gate: &Linear,
+    activation: Activation,
+    up: &Linear,
+    out: &mut [f32],
+) {
+    let (rows, width) = (x.num_rows(), gate.outputs);
+    if let (Some(gate_weights), Some(up_weights)) = (gate.plain(), up.plain())
+        && gate_weights.precision() == up_weights.precision()
+    {
+        let product = Product {
+            weights: gate_weights,
+            bias: gate.bias_values(),
+            activation,
+            write: Write::Store,
+            out: RowsMut::new(out, rows, width),
+        };
+        matmul_gated(x, product, (up_weights, up.bias_values()));
+        return;
+    }
+    let mut passing = Scratch::take(out.len());
+    let target = |linear, out| Target {
+        linear,
+        out,
+        activation: Activation::Identity,
+        write: Write::Store,
+    };
+    project(x, vec![target(gate, &mut *out), target(up, &mut passing)]);
+    let (out, passing) = (
+        RowsMut::new(out, rows, width),
+        Rows::new(&passing, rows, width),
+    );
+    if activation == Activation::GeluTanh {
+        gelu_tanh_mul(out, passing);
+    } else {
+        silu_mul(out, passing);
     }
 }

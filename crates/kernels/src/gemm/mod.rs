@@ -10,6 +10,7 @@ mod drive;
 pub(crate) mod int4;
 mod operand;
 mod packed;
+mod panel;
 mod parts;
 
 use crate::isa::Isa;
@@ -57,6 +58,8 @@ pub enum Write {
     Store,
     /// `out += result`: a residual, or a low-rank addition.
     Add,
+    /// `out *= result`: what passes a gate.
+    Multiply,
 }
 
 /// One product of a group: the weights and what happens to the result.
@@ -95,7 +98,43 @@ pub fn matmul_group(x: Rows<'_>, products: &mut [Product<'_>]) {
     for product in &*products {
         check(x, product, isa);
     }
-    drive::run(Kernels::of(isa), x, products);
+    drive::run(Kernels::of(isa), x, products, None);
+}
+
+/// `out[r] = activation(x[r] · Gᵀ + b) · (x[r] · Uᵀ + c)`, value by value: `gate` with what passes it, `up`, and its bias.
+/// The same bits as a product that is stored and one that is multiplied to it, in one pass over the output.
+///
+/// # Panics
+/// If the shapes do not fit together, or if the two matrices differ in shape, precision or instruction set.
+pub fn matmul_gated(
+    x: Rows<'_>,
+    gate: Product<'_>,
+    (up, up_bias): (&PackedMatrix, Option<&[f32]>),
+) {
+    let isa = gate.weights.isa();
+    check(x, &gate, isa);
+    let kind = |of: &PackedMatrix| {
+        (
+            of.isa(),
+            of.precision(),
+            of.out_features(),
+            of.in_features(),
+        )
+    };
+    assert_eq!(
+        kind(gate.weights),
+        kind(up),
+        "a gate of another kind than what passes it is a bug"
+    );
+    assert!(
+        up_bias.is_none_or(|bias| bias.len() == up.out_features()),
+        "a bias of another length than the output is a bug"
+    );
+    let up = drive::Up {
+        weights: up,
+        bias: up_bias,
+    };
+    drive::run(Kernels::of(isa), x, &mut [gate], Some(up));
 }
 
 fn check(x: Rows<'_>, product: &Product<'_>, isa: Isa) {

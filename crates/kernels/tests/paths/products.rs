@@ -1,6 +1,8 @@
 //! Products with packed weights.
 
-use colibri_kernels::gemm::{Activation, PackedMatrix, Precision, Product, Write, matmul};
+use colibri_kernels::gemm::{
+    Activation, PackedMatrix, Precision, Product, Write, matmul, matmul_gated,
+};
 use colibri_kernels::isa::Isa;
 use colibri_kernels::rows::{Rows, RowsMut};
 use colibri_kernels::scalar;
@@ -139,6 +141,62 @@ proptest! {
     }
 
     #[test]
+    fn gated_products(
+        precision in precisions(),
+        activation in prop_oneof![Just(Activation::Silu), Just(Activation::GeluTanh)],
+        m in 0_usize..40,
+        n in 1_usize..150,
+        // Several blocks of the shared dimension as well.
+        k in prop_oneof![0_usize..300, 2000_usize..2600],
+        gap in 0_usize..5,
+        has_small: bool,
+        seed: u64,
+    ) {
+        let x = values(m * (k + gap) + 1, seed);
+        let (mut g, u) = (values(n * k, seed ^ 1), values(n * k, seed ^ 2));
+        if has_small {
+            // A feature that integers bring up, in one of the two matrices.
+            g.iter_mut().step_by(k.max(1)).for_each(|weight| *weight /= 64.0);
+        }
+        let (gate_bias, up_bias) = (values(n, seed ^ 3), values(n, seed ^ 4));
+        let rows = Rows::strided(&x, m, k, k + gap);
+        for isa in Isa::available() {
+            let pack = |w| PackedMatrix::from_rows_with(isa, precision, n, k, w);
+            let (gate, up) = (pack(&g), pack(&u));
+            let product = |weights, bias, activation, out| Product {
+                weights,
+                bias: Some(bias),
+                activation,
+                write: Write::Store,
+                out,
+            };
+            let before = values(m * (n + gap) + 1, seed ^ 5);
+            let mut found = before.clone();
+            let out = RowsMut::strided(&mut found, m, n, n + gap);
+            matmul_gated(rows, product(&gate, &gate_bias[..], activation, out), (&up, Some(&up_bias[..])));
+            // One after the other, which the test above holds to the definition.
+            let (mut gates, mut ups) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
+            matmul(rows, product(&gate, &gate_bias[..], Activation::Identity, RowsMut::new(&mut gates, m, n)));
+            matmul(rows, product(&up, &up_bias[..], Activation::Identity, RowsMut::new(&mut ups, m, n)));
+            for (at, (&found, &before)) in found.iter().zip(&before).enumerate() {
+                let (row, column) = (at / (n + gap), at % (n + gap));
+                if row >= m || column >= n {
+                    prop_assert_eq!(found.to_bits(), before.to_bits(), "{} wrote between rows", isa);
+                    continue;
+                }
+                let (gate, up) = (gates[row * n + column], ups[row * n + column]);
+                let activated = if activation == Activation::Silu {
+                    scalar::silu(gate)
+                } else {
+                    scalar::gelu_tanh(gate)
+                };
+                let tolerance = 4e-6 * (gate.abs() + 1.0) * up.abs() + 1e-12;
+                prop_assert!((found - activated * up).abs() <= tolerance, "{isa} {row} {column}: {found} of {gate} and {up}");
+            }
+        }
+    }
+
+    #[test]
     fn unpacked_rows(precision in precisions(), n in 1_usize..140, k in 1_usize..70, seed: u64) {
         let w = values(n * k, seed);
         for isa in Isa::available() {
@@ -159,6 +217,22 @@ proptest! {
                 };
                 prop_assert_eq!(found, expected);
             }
+        }
+    }
+}
+
+/// Weights larger than the caches are shared out otherwise: by panels, in larger blocks of rows.
+#[test]
+fn rows_of_a_product_with_large_weights_are_bit_identical_to_the_rows_alone() {
+    let (m, n, k) = (400, 1027, 2062);
+    let (x, w) = (values(m * k, 7), values(n * k, 8));
+    for isa in Isa::available() {
+        let weights = PackedMatrix::from_rows_with(isa, Precision::F32, n, k, &w);
+        assert!(weights.num_bytes() > 8 << 20);
+        let all = multiply(Rows::new(&x, m, k), &weights);
+        for (row, count) in [(0, 1), (190, 20), (397, 3)] {
+            let some = multiply(Rows::new(&x[row * k..], count, k), &weights);
+            assert!(some == all[row * n..(row + count) * n], "{isa} {row}");
         }
     }
 }

@@ -91,6 +91,10 @@ impl AttentionBlock {
         parallel::for_each_block(
             rows,
             nanos(rows, weights),
+            [&self.q_proj, &self.k_proj, &self.v_proj]
+                .map(Linear::num_bytes)
+                .iter()
+                .sum(),
             [&mut q, &mut k, &mut v],
             |rows, [q, k, v]| {
                 let mut normed = Scratch::take(rows.len() * hidden);
@@ -142,17 +146,23 @@ impl AttentionBlock {
             );
         }
         let out = Rows::new(&out, rows, q_width);
-        parallel::for_each_block(rows, nanos(rows, q_width * hidden), [x], |rows, [x]| {
-            project(
-                out.slice(rows),
-                vec![Target {
-                    linear: &self.o_proj,
-                    out: x,
-                    activation: Activation::Identity,
-                    write: Write::Add,
-                }],
-            );
-        });
+        parallel::for_each_block(
+            rows,
+            nanos(rows, q_width * hidden),
+            self.o_proj.num_bytes(),
+            [x],
+            |rows, [x]| {
+                project(
+                    out.slice(rows),
+                    vec![Target {
+                        linear: &self.o_proj,
+                        out: x,
+                        activation: Activation::Identity,
+                        write: Write::Add,
+                    }],
+                );
+            },
+        );
     }
 
     /// Who sees whom when `first` tokens stand before these.

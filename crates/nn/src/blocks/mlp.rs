@@ -2,7 +2,6 @@
 
 use candle_core::{Device, Tensor};
 use colibri_kernels::{
-    activation::{gelu_tanh_mul, silu_mul},
     gemm::{Activation, Write},
     parallel,
     rows::{Rows, RowsMut},
@@ -10,7 +9,7 @@ use colibri_kernels::{
 
 use crate::{
     Linear, Norm, Result, Scratch, cpu,
-    linear::{Target, project},
+    linear::{Target, project, project_gated},
 };
 
 /// The network between the norm and the residual.
@@ -60,6 +59,17 @@ impl Mlp {
         }
     }
 
+    /// Bytes held by the matrices.
+    fn num_bytes(&self) -> usize {
+        let up = match self {
+            Self::Gelu { .. } => 0,
+            Self::SiluGated { up_proj, .. } | Self::GeluGated { up_proj, .. } => {
+                up_proj.num_bytes()
+            }
+        };
+        self.input().num_bytes() + up + self.output().num_bytes()
+    }
+
     /// `x` `(…, inputs)` → `(…, outputs)`, without norm and residual: a projection between two models.
     ///
     /// # Errors
@@ -84,10 +94,16 @@ impl Mlp {
         let nanos = (2 * num_rows * inputs * width) as u64 / 100;
         cpu::with_values(&x.contiguous()?, |values| {
             let x = Rows::new(values, num_rows, inputs);
-            parallel::for_each_block(num_rows, nanos, [&mut out], |rows, [out]| {
-                let mut inner = Scratch::take(rows.len() * width);
-                self.forward_slices(x.slice(rows), &mut inner, out, Write::Store);
-            });
+            parallel::for_each_block(
+                num_rows,
+                nanos,
+                self.num_bytes(),
+                [&mut out],
+                |rows, [out]| {
+                    let mut inner = Scratch::take(rows.len() * width);
+                    self.forward_slices(x.slice(rows), &mut inner, out, Write::Store);
+                },
+            );
         })?;
         Ok(Tensor::from_vec(out, shape, &Device::Cpu)?)
     }
@@ -111,27 +127,13 @@ impl Mlp {
             | Self::GeluGated {
                 gate_proj, up_proj, ..
             } => {
-                let mut up = Scratch::take(inner.len());
-                let target = |linear, out| Target {
-                    linear,
-                    out,
-                    activation: Activation::Identity,
-                    write: Write::Store,
-                };
-                project(
-                    x,
-                    vec![target(gate_proj, &mut *inner), target(up_proj, &mut up)],
-                );
-                let width = gate_proj.outputs();
-                let (gate, up) = (
-                    RowsMut::new(inner, rows, width),
-                    Rows::new(&up, rows, width),
-                );
-                if matches!(self, Self::SiluGated { .. }) {
-                    silu_mul(gate, up);
+                let is_silu = matches!(self, Self::SiluGated { .. });
+                let activation = if is_silu {
+                    Activation::Silu
                 } else {
-                    gelu_tanh_mul(gate, up);
-                }
+                    Activation::GeluTanh
+                };
+                project_gated(x, gate_proj, activation, up_proj, inner);
             }
         }
         let output = self.output();
@@ -194,7 +196,7 @@ impl MlpBlock {
             let rows = batch * seq;
             let nanos = (2 * rows * hidden * width) as u64 / 100;
             // One region for the whole half-block: each row is taken through all of it by itself.
-            parallel::for_each_block(rows, nanos, [values], |rows, [x]| {
+            parallel::for_each_block(rows, nanos, self.mlp.num_bytes(), [values], |rows, [x]| {
                 let mut normed = Scratch::take(rows.len() * hidden);
                 let mut inner = Scratch::take(rows.len() * width);
                 self.norm.apply(
