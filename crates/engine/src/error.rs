@@ -92,8 +92,8 @@ pub enum Error {
     /// A model does not fit into the memory it may use.
     #[error(
         "`{model}` needs {} of memory in {precision}, more than the {} it may use",
-        gigabytes(*needed),
-        gigabytes(*budget)
+        megabytes(*needed),
+        megabytes(*budget)
     )]
     Memory {
         /// The model.
@@ -245,10 +245,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-fn gigabytes(bytes: u64) -> String {
-    format!("{:.2} GB", bytes as f64 / 1e9)
 }
 
 /// Rounded up, as it can be given on the command line.
