@@ -7,7 +7,9 @@
 use half::{bf16, f16};
 
 use crate::activation::{exp_with, gelu_tanh_with, silu_mul_with};
-use crate::attention::{AttentionShape, Inner, Mask, attention_with};
+use crate::attention::{
+    AttentionShape, Inner, KvPrecision, KvStore, Mask, attention_stored, attention_with,
+};
 use crate::gemm::{Activation, PackedMatrix, Precision, Product, Write, matmul, matmul_gated};
 use crate::isa::Isa;
 use crate::maxsim::maxsim_f16_argmax_with;
@@ -64,6 +66,10 @@ pub fn run() -> Vec<Check> {
         add("gated product int8", gated(isa, Precision::Int8));
         add("attention f32", attention(isa, Inner::F32, 3e-6));
         add("attention bf16", attention(isa, Inner::Bf16, 2e-2));
+        add(
+            "attention int8 keys",
+            attention_int8(isa, Inner::Bf16, 2e-2),
+        );
         add("layer norm", norm(isa, true));
         add("RMS norm", norm(isa, false));
         add("L2 norm", l2_norm(isa));
@@ -194,6 +200,38 @@ fn narrow(precision: Precision, values: &[f32], is_weights: bool) -> Vec<f32> {
         }
     });
     rows.collect()
+}
+
+/// Over keys and values in bytes.
+fn attention_int8(isa: Isa, inner: Inner, tolerance: f64) -> (f64, f64) {
+    let shape = AttentionShape {
+        q_heads: 6,
+        kv_heads: 2,
+        head_dim: 37,
+        scale: 0.2,
+    };
+    let (n_q, n_k, offset) = (9, 75, 66);
+    let (q_width, kv_width) = (6 * 37, 2 * 37);
+    let q = values(n_q * q_width, 3);
+    let (k, v) = (values(n_k * kv_width, 4), values(n_k * kv_width, 5));
+    let rounded = |values: &[f32]| -> Vec<f32> {
+        let heads = values.chunks_exact(37).flat_map(|head| {
+            let (bytes, scale) = scalar::quantise(head);
+            bytes.into_iter().map(move |byte| f32::from(byte) * scale)
+        });
+        heads.collect()
+    };
+    let (k_rounded, v_rounded) = (rounded(&k), rounded(&v));
+    let rows = |values| Rows::new(values, n_k, kv_width);
+    let mut store = KvStore::new_with(isa, inner, KvPrecision::Int8, 2, 37, n_k);
+    store.append(Rows::new(&k, n_k, kv_width), Rows::new(&v, n_k, kv_width));
+    let (mut found, mut wanted) = (vec![f32::NAN; n_q * q_width], vec![0.0; n_q * q_width]);
+    let (q, mask) = (Rows::new(&q, n_q, q_width), Mask::Causal { offset });
+    let out = RowsMut::new(&mut found, n_q, q_width);
+    attention_stored(&shape, q, &store, mask, out);
+    let out = RowsMut::new(&mut wanted, n_q, q_width);
+    scalar::attention(&shape, q, rows(&k_rounded), rows(&v_rounded), mask, out);
+    (greatest(&found, &wanted), tolerance)
 }
 
 fn attention(isa: Isa, inner: Inner, tolerance: f64) -> (f64, f64) {
