@@ -1,19 +1,13 @@
-"""Stage 1: tiles full of text, supervised everywhere.
+"""Tiles full of text, supervised everywhere: what the tower learns first, and what all stages of training share.
 
 Three losses from the first step: (a) throw-away heads on the tower and on the connector name the character under every 8 x 8
 pixels (the connector's output must keep the letters, or nothing can be read aloud from it); (b) the retriever's rows over a word
 are that word among thousands (`targets.py`), with another throw-away head straight after the connector; (c) query tokens are the
 word they spell. Trains tower, connector, text model, adapter and projection together.
-
-    python dense.py --minutes 40            # CPU; resumes from runs/dense.pt
-    python dense.py --start shipped --minutes 20                        # on from what restore.py made of builtin/
-    python dense.py --minutes 8 --device cuda --batch 512 --workers 14
 """
 
 from __future__ import annotations
 
-import quiet  # noqa: F401  (first)
-import argparse
 import math
 import random
 from pathlib import Path
@@ -26,12 +20,13 @@ from torch.nn import functional as F
 import processing
 import supervision as sup
 import targets
-from model import TOKENS, Colibri, config, load_tokenizer, normalise
+from model import TOKENS, Colibri, load_tokenizer, unpacked
 from pages import crops, kinds, questions, words
-from training import Clock, Optimisers, parse, resume, save, stream
 
 TEMPERATURE = 0.06
 POOL = 16384
+#: The share of tiles drawn in grey.
+GREY = 0.7
 
 
 class Tiles:
@@ -43,11 +38,11 @@ class Tiles:
         self.folder, self.batch, self.per_sequence, self.seed = tokenizer_folder, batch, per_sequence, seed
         self.tokenizer = None
 
-    def __call__(self, step: int) -> dict:
+    def __getitem__(self, step: int) -> dict:
         self.tokenizer = self.tokenizer or load_tokenizer(self.folder)
         rng = random.Random(self.seed * 1_000_003 + step)
         canvases = page_tiles(rng, self.batch // 2)
-        canvases += [crops.tile(rng) for _ in range(self.batch - len(canvases))]
+        canvases += [crops.tile(rng, grey=rng.random() < GREY, sizes=(13, 44)) for _ in range(self.batch - len(canvases))]
         index: dict[str, int] = {"": 0}
         token_at, word_at, instance = [], [], []
         count = 0
@@ -64,22 +59,27 @@ class Tiles:
                     word_at.append(at)
                     instance.append(count)
                 count += 1
-        query_ids, query_words = query_batch(self.tokenizer, rng, self.batch, index)
+        query_ids, query_words = query_batch(self.tokenizer, [questions.any_query(rng) for _ in range(self.batch)], index)
         vectors = bank_of(index)
         ids = sequences(self.tokenizer, rng, self.batch, self.per_sequence)
         as_long = lambda x: torch.tensor(x, dtype=torch.long)
         return {
-            "pixels": torch.from_numpy(np.stack([np.asarray(c.image) for c in canvases])), "grid": torch.from_numpy(grid), "empty": torch.from_numpy(empty),
+            **{k: torch.from_numpy(v) for k, v in processing.pack_pixels(canvases).items()}, "grid": torch.from_numpy(grid), "empty": torch.from_numpy(empty),
             "token_at": as_long(token_at), "word_at": as_long(word_at), "instance": as_long(instance), "vectors": torch.from_numpy(vectors),
             "ids": ids, "query_ids": query_ids, "query_words": query_words,
         }
+
+
+def training_page(rng: random.Random, kind: str | None = None) -> kinds.Page:
+    """A page to train on: type down to 13 units, mostly grey and seldom larger than it is looked at, which saves half of the drawing."""
+    return kinds.page(rng, kind=kind, grey=rng.random() < GREY, smallest=13, scales=(1.0, 1.0, 1.0, 1.3, 1.6))
 
 
 def page_tiles(rng: random.Random, count: int) -> list:
     """Tiles of real pages, those with words on them: headings, fields and tables as they come through the processor."""
     found: list = []
     while len(found) < count:
-        tiles, _, _ = processing.split(kinds.page(rng).canvas)
+        tiles, _, _ = processing.split(training_page(rng).canvas)
         inked = [t for t in tiles[:-1] if len(t.words) >= 2]
         found += rng.sample(inked, min(len(inked), 8, count - len(found)))
     return found
@@ -90,10 +90,9 @@ def bank_of(index: dict[str, int]) -> np.ndarray:
     return np.stack([targets.NOTHING if not w else targets.asked(w[1:]) if w[0] == "?" and len(w) > 1 else targets.vector(w) for w in index]).astype(np.float32)
 
 
-def query_batch(tokenizer, rng: random.Random, count: int, index: dict[str, int], given: list[str] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def query_batch(tokenizer, texts: list[str], index: dict[str, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Queries with the retriever's ten `<end_of_utterance>`; for each token the number of its word, 0 for nothing, -1 for padding."""
     end = tokenizer.token_to_id("<end_of_utterance>")
-    texts = given or [questions.any_query(rng) for _ in range(count)]
     count = len(texts)
     encoded = tokenizer.encode_batch(texts)
     longest = max(len(e.ids) for e in encoded) + 10
@@ -123,8 +122,9 @@ def sequences(tokenizer, rng: random.Random, tiles: int, per_sequence: int) -> t
 class Heads(nn.Module):
     """The throw-away heads."""
 
-    def __init__(self, vision: int, text: int) -> None:
+    def __init__(self, model: Colibri) -> None:
         super().__init__()
+        vision, text = model.cfg.vision_config.hidden_size, model.cfg.text_config.hidden_size
         self.characters = nn.Linear(vision, 4 * sup.CLASSES)
         self.words = nn.Linear(text, targets.DIM)
         self.letters = nn.Linear(text, 16 * sup.CLASSES)
@@ -171,7 +171,7 @@ def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, dty
     bank = torch.cat([batch["vectors"], pool[torch.randint(0, len(pool), (1536,), device=device)]])
     reading = heads.right > 0.12
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        patches = model.tower(normalise(batch["pixels"]))
+        patches = model.tower(unpacked(batch))
         if not reading:  # no words before letters: the text model waits, which saves a third of a step
             loss, right = character_loss(heads.characters(patches), batch["grid"])
             heads.right.mul_(0.95).add_(0.05 * right)
@@ -205,13 +205,18 @@ def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, dty
     return loss, {"characters": loss_characters, "right": right, "kept": kept_letters, "early": loss_early, "late": loss_late, "hit": hit, "blank": blank, "query": loss_query, "asked": asked_right}
 
 
+def word_pool(rng: random.Random) -> torch.Tensor:
+    """The vectors of many words, to draw wrong answers from."""
+    return torch.from_numpy(np.stack([targets.vector(w) for w in {words.bare(words.token(rng)) for _ in range(POOL)} if w]))
+
+
 def fit_heads(model: Colibri, heads: Heads, batches, steps: int, device: torch.device) -> None:
     """A model that comes without its throw-away heads gets new ones, fitted while it stands still: their first gradients are noise."""
     optimiser = torch.optim.AdamW(heads.parameters(), lr=1e-2, betas=(0.9, 0.98), weight_decay=0.0)
     for step, (_, batch) in zip(range(steps), batches):
         batch = {k: v.to(device) for k, v in batch.items()}
         with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
-            patches = model.tower(normalise(batch["pixels"]))
+            patches = model.tower(unpacked(batch))
             visual = model.model.connector(patches)
         loss_characters, right = character_loss(heads.characters(patches.float()), batch["grid"])
         loss_letters, _ = character_loss(heads.letters(visual.float()), batch["grid"])
@@ -224,37 +229,3 @@ def fit_heads(model: Colibri, heads: Heads, batches, steps: int, device: torch.d
         heads.right.mul_(0.9).add_(0.1 * right)
         if step % 20 == 19:
             print(f"heads, step {step + 1}: {float(right):.2f} of the inked squares named, {float(hit):.2f} of the words", flush=True)
-
-
-def main() -> None:
-    options = parse(__doc__, minutes=40, batch=24, rate=1e-3)
-    device = torch.device(options.device)
-    torch.manual_seed(options.seed)
-    model = Colibri(config(load_tokenizer(options.runs / "tokenizer"))).to(device)
-    model.model.text_model.config._attn_implementation = "eager"  # on sequences this short
-    heads = Heads(192, 192).to(device)
-    rng = random.Random(options.seed)
-    pool = torch.from_numpy(np.stack([targets.vector(w) for w in {words.bare(words.token(rng)) for _ in range(POOL)} if w])).to(device)
-    optimiser = Optimisers(model, heads, options.rate)
-    clock = Clock(options, "dense")
-    if not resume(options, "dense", model, heads, optimiser, clock):
-        # Numbered far from the training's own batches.
-        fit_heads(model, heads, stream(Tiles(options.runs / "tokenizer", options.batch, 4, options.seed), 10_000_000, options.workers), 80, device)
-    dtype = torch.bfloat16
-    for step, batch in stream(Tiles(options.runs / "tokenizer", options.batch, 4, options.seed), clock.step, options.workers):
-        if clock.over():
-            break
-        optimiser.scale(clock.schedule())
-        loss, parts = step_loss(model, heads, batch, pool, dtype)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        clock.tick(parts, options.batch)
-        if clock.due():
-            save(options, "dense", model, heads, optimiser, clock)
-    save(options, "dense", model, heads, optimiser, clock)
-
-
-if __name__ == "__main__":
-    main()

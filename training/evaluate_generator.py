@@ -4,7 +4,7 @@ Reading: the character error rate (edits / characters) of tiles of several lines
 question, asked about the page alone. An answer is said greedily exactly if every token of it is the likeliest after the true ones
 before it, so one packed pass tells for all questions of a page.
 
-    python evaluate_generator.py --stage read --tiles 40 --pages 60
+    python evaluate_generator.py --stage whole --tiles 40 --pages 60
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import numpy as np
 import torch
 
 import facts
-import read
+import processing
 import speech
 from evaluate import HELD_OUT_SEED
 from model import Colibri, config, load_tokenizer, normalise
 from pages import kinds
+from whole import answer
 
 
 def edits(said: str, meant: str) -> int:
@@ -42,13 +43,21 @@ class Generator:
         self.model = Colibri(config(self.tokenizer))
         self.model.load_state_dict(torch.load(runs / f"{stage}.pt", weights_only=True)["model"])
         self.model.eval()
-        self.model.model.text_model.config._attn_implementation = "watched"
+        self.image = self.model.cfg.image_token_id
 
     @torch.inference_mode()
     def look(self, sheet: dict) -> dict:
+        """Adds the visual tokens to a sheet."""
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            sheet["visual"] = self.model.look(normalise(torch.from_numpy(sheet.pop("pixels"))))
+            sheet["visual"] = self.model.look(normalise(torch.from_numpy(processing.pixels(sheet.pop("canvases")))))
         return sheet
+
+    @torch.inference_mode()
+    def pass_over(self, sheet: dict) -> tuple[dict, torch.Tensor]:
+        """The packed sheet and the logits of its answers' tokens."""
+        batch = speech.pack([sheet], self.image)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return batch, answer(self.model, batch, sheet["visual"])[0]
 
     @torch.inference_mode()
     def say(self, sheet: dict, most: int) -> str:
@@ -57,9 +66,8 @@ class Generator:
         asked, said, end = turn["ids"][: turn["answer"]], [], self.tokenizer.token_to_id(speech.END)
         while len(said) < most:
             # One token more than is known, whose prediction is wanted.
-            one = {**sheet, "turns": [{**turn, "ids": asked + said + [end], "places": [-1], "named": [], "keys": []}]}
-            _, logits, _ = read.run(self.model, [one], torch.device("cpu"))
-            token = int(logits[-1].argmax())
+            one = {**sheet, "turns": [{**turn, "ids": asked + said + [end], "places": [-1], "named": [], "said": [], "keys": [], "heads": []}]}
+            token = int(self.pass_over(one)[1][-1].argmax())
             if token == end:
                 break
             said.append(token)
@@ -67,17 +75,17 @@ class Generator:
 
     @torch.inference_mode()
     def exact(self, sheet: dict) -> list[bool]:
-        batch, said, _ = read.run(self.model, [sheet], torch.device("cpu"))
+        batch, said = self.pass_over(sheet)
         known = batch["wanted"] >= 0
         right = said.argmax(-1) == batch["wanted"][known]
-        return [bool(right[batch["turn_of"][known] == n].all()) for n in range(len(batch["turns"]))]
+        return [bool(right[batch["turn_of"][known] == n].all()) for n in range(batch["turns"])]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     here = Path(__file__).parent
     parser.add_argument("--runs", type=Path, default=here / "runs")
-    parser.add_argument("--stage", default="read")
+    parser.add_argument("--stage", default="whole")
     parser.add_argument("--tiles", type=int, default=40)
     parser.add_argument("--pages", type=int, default=60)
     parser.add_argument("--threads", type=int, default=2)

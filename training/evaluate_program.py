@@ -2,7 +2,7 @@
 written as pictures and handed to the `colibri` binary.
 
     python evaluate_program.py --colibri ../target/release/colibri --pages 200 --precisions f32,bf16,int8,int4
-    python evaluate_program.py --colibri ../target/release/colibri --pages 0 --tiles 60 --generator FOLDER
+    python evaluate_program.py --colibri ../target/release/colibri --pages 0 --tiles 60 --questions 60
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import facts
 from evaluate import HELD_OUT_SEED, held_out
 from evaluate_generator import edits
+from pages import kinds
 from speech import READ
 
 
@@ -69,14 +71,38 @@ def reading(program: Program, tiles: int, generator: str, precisions: list[str])
             path = program.home / f"tile{number:04}.png"
             canvas.image.convert("RGB").save(path)
             cases.append((path, READ, turns[0].answer))
+    for precision, said, same in by_precision(program, cases, generator, precisions, "--no-split"):
+        wrong = sum(edits(a, answer) for a, (_, _, answer) in zip(said, cases))
+        print(f"{precision}: character error rate {wrong / sum(len(c[2]) for c in cases):.3f} on {len(cases)} tiles, {same} of them as in {precisions[0]}", flush=True)
+
+
+def answering(program: Program, pages: int, generator: str, precisions: list[str]) -> None:
+    """A key-value or table question about each of some pages: how many are answered exactly, and as the first precision does."""
+    cases, of, number = [], [], 0
+    while len(cases) < pages:
+        page = kinds.page(random.Random(HELD_OUT_SEED + number), held_out=True)
+        asked = [fact for fact in page.facts if fact.kind in ("key-value", "table")]
+        if asked:
+            path = program.home / f"asked{number:04}.png"
+            page.canvas.image.convert("RGB").save(path)
+            fact = random.Random(number).choice(asked)
+            cases.append((path, f"{fact.core}?", fact.answer))
+            of.append(f"{fact.kind}, {page.kind}")
+        number += 1
+    for precision, said, same in by_precision(program, cases, generator, precisions):
+        right = [a == answer for a, (_, _, answer) in zip(said, cases)]
+        kinds_ = {kind: f"{sum(r for r, k in zip(right, of) if k == kind)} of {of.count(kind)}" for kind in sorted(set(of))}
+        print(f"{precision}: {sum(right)} of {len(cases)} answers exact, {same} of them as in {precisions[0]}; {kinds_}", flush=True)
+
+
+def by_precision(program: Program, cases: list[tuple[Path, str, str]], generator: str, precisions: list[str], *more: str) -> Iterator[tuple[str, list[str], int]]:
+    """What is said to every case in each precision, and how often that is what the first precision says."""
     reference: list[str] = []
     for precision in precisions:
-        said = [program("generate", "--generator", generator, "--image", str(path), question, "--no-split", "--precision", precision, "--max-tokens", "160").strip()
+        said = [program("generate", "--generator", generator, "--image", str(path), question, *more, "--precision", precision, "--max-tokens", "160").strip()
                 for path, question, _ in cases]
         reference = reference or said
-        wrong = sum(edits(a, answer) for a, (_, _, answer) in zip(said, cases))
-        same = sum(a == b for a, b in zip(said, reference))
-        print(f"{precision}: character error rate {wrong / sum(len(c[2]) for c in cases):.3f} on {len(cases)} tiles, {same} of them as in {precisions[0]}", flush=True)
+        yield precision, said, sum(a == b for a, b in zip(said, reference))
 
 
 def main() -> None:
@@ -85,12 +111,11 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=200)
     parser.add_argument("--tiles", type=int, default=0)
     parser.add_argument("--retriever", default="builtin")
-    parser.add_argument("--generator", help="a folder that export.py --generator wrote; read with --tiles")
+    parser.add_argument("--questions", type=int, default=0, help="pages that the generator is asked about")
+    parser.add_argument("--generator", default="builtin")
     parser.add_argument("--precisions", default="f32,bf16,int8,int4")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    if options.tiles and not options.generator:
-        parser.error("--tiles needs --generator")
     home = Path(tempfile.mkdtemp(prefix="held-out-"))
     try:
         program = Program(options.colibri, home, options.threads)
@@ -99,6 +124,8 @@ def main() -> None:
             retrieval(program, options.pages, options.retriever, precisions)
         if options.tiles:
             reading(program, options.tiles, options.generator, precisions)
+        if options.questions:
+            answering(program, options.questions, options.generator, precisions)
     finally:
         shutil.rmtree(home)
 

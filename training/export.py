@@ -1,11 +1,10 @@
 """Writes a trained checkpoint as ordinary Hugging Face folders (bf16):
 
-* `base/`: a ColIdefics3 base: `model.*` and `linear.*`, no `lm_head`;
-* `retriever/`: a PEFT adapter over `../base`, laid out as vidore/colSmol's;
-* with `--generator` also `generator/`: a complete Idefics3ForConditionalGeneration, its `model.*` byte for byte those of the base.
-  Only for a stage that has learnt to read: a generator that says noise must not ship.
+* `base/`: a complete Idefics3ForConditionalGeneration, the generator, and in the same file the retriever's projection (`linear.*`), so
+  that it is a ColIdefics3 base too;
+* `retriever/`: a PEFT adapter over `../base`, laid out as vidore/colSmol's.
 
-    python export.py --stage retrieve --out ../builtin
+    python export.py --stage whole --out ../builtin
 """
 
 from __future__ import annotations
@@ -74,38 +73,30 @@ def common(folder: Path, tokenizer: Path, processor: str) -> None:
     write_json(folder / "processor_config.json", {"image_seq_len": TOKENS, "processor_class": processor})
 
 
-def export(runs: Path, stage: str, out: Path, generator: bool) -> None:
+def export(runs: Path, stage: str, out: Path) -> None:
     tokenizer = runs / "tokenizer"
     model = Colibri(config(load_tokenizer(tokenizer)))
     model.load_state_dict(torch.load(runs / f"{stage}.pt", weights_only=True, map_location="cpu")["model"])
-    backbone, adapter, linear, head = {}, {}, {}, {}
+    base, adapter = {}, {}
     for name, value in model.state_dict().items():
         value = value.to(torch.bfloat16).contiguous()
         if ".lora_" in name:
             adapter[f"base_model.model.{name}.weight"] = value
-        elif name.startswith("linear."):
-            linear[name] = value
-        elif name.startswith("lm_head."):
-            head[name] = value
         else:
-            backbone[name.replace(".base.weight", ".weight")] = value
+            base[name.replace(".base.weight", ".weight")] = value
     metadata = {"format": "pt"}
-    if generator:
-        common(out / "generator", tokenizer, "Idefics3Processor")
-        save_file({**backbone, **head}, out / "generator" / "model.safetensors", metadata)
-        write_json(out / "generator" / "config.json", model_config(model, "Idefics3ForConditionalGeneration"))
-        end = load_tokenizer(tokenizer).token_to_id("<end_of_utterance>")
-        write_json(out / "generator" / "generation_config.json", {"_from_model_config": True, "bos_token_id": 0, "eos_token_id": end, "pad_token_id": 2, "transformers_version": "4.46.0"})
-    common(out / "base", tokenizer, "ColIdefics3Processor")
-    save_file({**backbone, **linear}, out / "base" / "model.safetensors", metadata)
-    write_json(out / "base" / "config.json", model_config(model, "ColIdefics3"))
+    common(out / "base", tokenizer, "Idefics3Processor")
+    save_file(base, out / "base" / "model.safetensors", metadata)
+    write_json(out / "base" / "config.json", model_config(model, "Idefics3ForConditionalGeneration"))
+    end = load_tokenizer(tokenizer).token_to_id("<end_of_utterance>")
+    write_json(out / "base" / "generation_config.json", {"_from_model_config": True, "bos_token_id": 0, "eos_token_id": end, "pad_token_id": 2, "transformers_version": "4.46.0"})
     common(out / "retriever", tokenizer, "ColIdefics3Processor")
     save_file(adapter, out / "retriever" / "adapter_model.safetensors", metadata)
     write_json(out / "retriever" / "adapter_config.json", adapter_config())
     for path in out.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors writes files for their owner alone
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
-    print(f"{out}: {size / 1e6:.2f} MB, backbone {sum(v.numel() for v in backbone.values()) / 1e6:.2f} M parameters")
+    print(f"{out}: {size / 1e6:.2f} MB, {sum(v.numel() for v in base.values()) / 1e6:.2f} M parameters in the base")
     if size > LIMIT:
         raise SystemExit(f"`{out}` is {size} bytes, more than the {LIMIT} it may be")
 
@@ -116,9 +107,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=here / "runs")
     parser.add_argument("--stage", required=True)
     parser.add_argument("--out", type=Path, default=here.parent / "builtin")
-    parser.add_argument("--generator", action="store_true", help="write the generator too")
     options = parser.parse_args()
-    export(options.runs, options.stage, options.out, options.generator)
+    export(options.runs, options.stage, options.out)
 
 
 if __name__ == "__main__":

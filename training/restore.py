@@ -3,7 +3,7 @@
 Weights come back as bf16 left them; the throw-away heads and the optimisers are gone, and a stage that needs heads fits them first.
 
     python restore.py --builtin ../builtin --stage shipped
-    python dense.py --start shipped --minutes 20
+    python whole.py --start shipped --letters 0 --minutes 20
 """
 
 from __future__ import annotations
@@ -30,15 +30,12 @@ def restore(builtin: Path, runs: Path, stage: str) -> None:
     found = load_file(builtin / "base" / "model.safetensors")
     for name, value in load_file(builtin / "retriever" / "adapter_model.safetensors").items():
         found[name.removeprefix("base_model.model.").removesuffix(".weight")] = value
-    generator = builtin / "generator" / "model.safetensors"
-    if generator.exists():
-        found["lm_head.weight"] = load_file(generator)["lm_head.weight"]
     state = model.state_dict()
     for name in state:
         shipped = name.replace(".base.weight", ".weight")
         if shipped in found:
             state[name] = found.pop(shipped).float()
-        elif not name.startswith("lm_head."):
+        else:
             raise SystemExit(f"`{builtin}` has no `{shipped}`; is it what export.py writes?")
     if found:
         raise SystemExit(f"`{builtin}` holds `{next(iter(found))}`, which the model does not have")

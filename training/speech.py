@@ -8,7 +8,7 @@ for a key-value fact also where the key stands on the page and in the question.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,13 +19,17 @@ from pages.canvas import Canvas, Word
 
 CELL = TILE // GRID
 READ = "Read the text."
+#: The kinds of looking (`attention.py` tells which head does which): at the piece to be said next, at the one just said, of a value at its key, of
+#: the last token before an answer at the key's words in the question, and in tables the same two for the head of the column.
+LOOKS = ("next", "last", "key", "named", "column", "said")
 END = "<end_of_utterance>"
 
 
 @dataclass
 class Turn:
     """A question and its answer; `where` are the words of the answer, `keys` the words on the page by which it is found, `asked`
-    the part of the question that names them (start and end in characters), `kind` for reports by question type."""
+    the part of the question that names them (start and end in characters), `kind` for reports by question type; in a table `keys` name
+    the row, `heads` the column, and `said` is where the question does."""
 
     question: str
     answer: str
@@ -33,6 +37,8 @@ class Turn:
     keys: list[Word] = field(default_factory=list)
     asked: tuple[int, int] | None = None
     kind: str = "reading"
+    heads: list[Word] = field(default_factory=list)
+    said: tuple[int, int] | None = None
 
 
 def visual_token(x: float, y: float, rows: int, columns: int) -> int:
@@ -60,7 +66,8 @@ def page_sheet(tokenizer, canvas: Canvas, turns: list[Turn]) -> dict:
     tiles, rows, columns = processing.split(canvas)
     sx, sy = columns * TILE / canvas.image.width, rows * TILE / canvas.image.height
     stretched = {id(w): Word(w.text, [e * sx for e in w.edges], w.top * sy, w.bottom * sy) for w in canvas.words}
-    moved = [Turn(t.question, t.answer, [stretched[id(w)] for w in t.where], [stretched[id(w)] for w in t.keys], t.asked, t.kind) for t in turns]
+    there = lambda found: [stretched[id(w)] for w in found]
+    moved = [replace(t, where=there(t.where), keys=there(t.keys), heads=there(t.heads)) for t in turns]
     prefix = processing.document_ids(tokenizer, rows, columns, TOKENS, after="")
     return sheet(tokenizer, tiles, prefix, rows, columns, list(stretched.values()), moved)
 
@@ -84,7 +91,7 @@ def sheet(tokenizer, tiles: list[Canvas], prefix: list[int], rows: int, columns:
                 at, width = under_piece(word, start, end, rows, columns), word.edges[end] - word.edges[start]
                 if at >= 0 and width > share[at]:
                     under[at], share[at] = piece, width
-    return {"pixels": processing.pixels(tiles), "prefix": prefix, "under": under, "turns": [turn_ids(tokenizer, t, rows, columns) for t in turns]}
+    return {"canvases": tiles, "rows": rows, "columns": columns, "prefix": prefix, "under": under, "turns": [turn_ids(tokenizer, t, rows, columns) for t in turns]}
 
 
 def turn_ids(tokenizer, turn: Turn, rows: int, columns: int) -> dict:
@@ -92,34 +99,38 @@ def turn_ids(tokenizer, turn: Turn, rows: int, columns: int) -> dict:
     said = tokenizer.encode(" " + turn.answer)
     places, starts, cursor = [-1] * (len(said.ids) + 1), [], 0
     for word in turn.where:
-        cursor = (" " + turn.answer).find(word.text, cursor)
+        text = word.text.rstrip(":.,") or word.text
+        cursor = (" " + turn.answer).find(text, cursor)
         if cursor < 0:
             break
-        starts.append((cursor, cursor + len(word.text), word))
-        cursor += len(word.text)
+        starts.append((cursor, cursor + len(text), word))
+        cursor += len(text)
     for number, (start, end) in enumerate(said.offsets):
         for first, last, word in starts:
             low, high = max(start, first), min(end, last)
             if low < high:
                 places[number] = under_piece(word, low - first, high - first, rows, columns)
                 break
-    named = [i for i, (start, end) in enumerate(asked.offsets) if turn.asked and end > start and end > turn.asked[0] and start < turn.asked[1]]
-    return {"ids": asked.ids + said.ids + [tokenizer.token_to_id(END)], "answer": len(asked.ids), "places": places, "named": named,
-            "keys": [at for word in turn.keys for at in under_word(word, rows, columns)], "kind": turn.kind, "question": turn.question, "text": turn.answer}
+    within = lambda part: [i for i, (start, end) in enumerate(asked.offsets) if part and end > start and end > part[0] and start < part[1]]
+    over = lambda words: [at for word in words for at in under_word(word, rows, columns)]
+    return {"ids": asked.ids + said.ids + [tokenizer.token_to_id(END)], "answer": len(asked.ids), "places": places, "named": within(turn.asked), "said": within(turn.said),
+            "keys": over(turn.keys), "heads": over(turn.heads), "kind": turn.kind, "question": turn.question, "text": turn.answer}
 
 
 def pack(sheets: list[dict], image_token: int) -> dict:
-    """One batch: `picture` (tokens at the beginning that are the picture's, padded), `ids`, `positions`, `owner` (0: picture, k: the k-th turn, -1: padding), `wanted` (next tokens of answers), the ends
-    of the turns, and the lists of who must look where: (row, from, to) triples, those of a group sharing its number in the last column."""
+    """One batch of tensors: `picture` (tokens at the beginning that are the picture's, padded), `ids`, `positions`, `owner` (0: picture, k:
+    the k-th turn, -1: padding), `wanted` (next tokens of answers), `turn_of` them, `under` the visual tokens, and for every kind of looks who must look where
+    (`attention.py`): `NAME_tokens`, `NAME_picks`, `NAME_groups`."""
     picture = max(len(s["prefix"]) for s in sheets)
     longest = picture + max(sum(len(t["ids"]) for t in s["turns"]) for s in sheets)
+    longest += -longest % 64  # few lengths, so that a GPU's memory is used again and again
     ids = torch.full((len(sheets), longest), 2)
     positions = torch.zeros((len(sheets), longest), dtype=torch.long)
     owner = torch.full((len(sheets), longest), -1)
     wanted = torch.full((len(sheets), longest), -100)
     turn_of = torch.full((len(sheets), longest), -1)
-    looks: dict[str, list[tuple[int, int, int, int]]] = {"next": [], "last": [], "key": [], "named": []}
-    groups, turns = 0, []
+    looks: dict[str, list[tuple[int, int, int, int]]] = {name: [] for name in LOOKS}
+    groups, turns = 0, 0
     for row, one in enumerate(sheets):
         prefix = one["prefix"]
         visual = [i for i, t in enumerate(prefix) if t == image_token]
@@ -134,8 +145,8 @@ def pack(sheets: list[dict], image_token: int) -> dict:
             positions[row, span] = len(prefix) + torch.arange(length)
             owner[row, span] = number
             wanted[row, begin - 1 : at + length - 1] = ids[row, begin : at + length]
-            turn_of[row, begin - 1 : at + length - 1] = len(turns)
-            turns.append(turn)
+            turn_of[row, begin - 1 : at + length - 1] = turns
+            turns += 1
             for i, place in enumerate(turn["places"]):
                 if place >= 0:
                     looks["next"].append((row, begin - 1 + i, visual[place], groups))
@@ -143,12 +154,28 @@ def pack(sheets: list[dict], image_token: int) -> dict:
                     groups += 1
             value = turn["places"][0]
             for key in turn["keys"]:
-                if 0 <= value and visual[key] < visual[value]:
-                    looks["key"].append((row, visual[value], visual[key], groups))
-            for token in turn["named"]:
-                looks["named"].append((row, begin - 1, at + token, groups + 1))
-            groups += 2
+                # Whichever comes later looks at the other: the value at its key, or the key at a value above it.
+                if 0 <= value and visual[key] != visual[value]:
+                    late, early = max(visual[key], visual[value]), min(visual[key], visual[value])
+                    looks["key"].append((row, late, early, groups if late == visual[value] else groups + 2 + key))
+            looks["column"] += [(row, visual[value], visual[head], groups) for head in turn["heads"] if 0 <= value and visual[head] < visual[value]]
+            for name in ("named", "said"):
+                looks[name] += [(row, begin - 1, at + token, groups + 1) for token in turn[name]]
+            groups += 2 + max(turn["keys"], default=0) + 1
             at += length
-    return {"picture": picture, "ids": ids, "positions": positions, "owner": owner, "wanted": wanted, "turn_of": turn_of, "turns": turns,
-            "looks": {k: torch.tensor(v).view(-1, 4) for k, v in looks.items()},
-            "under": torch.from_numpy(np.concatenate([s["under"] for s in sheets])).long()}
+    batch = {"picture": picture, "ids": ids, "positions": positions, "owner": owner, "wanted": wanted, "turn_of": turn_of, "turns": turns,
+             "under": torch.from_numpy(np.concatenate([s["under"] for s in sheets])).long()}
+    for name, found in looks.items():
+        batch[f"{name}_tokens"], batch[f"{name}_picks"], batch[f"{name}_groups"] = slots(found, len(sheets))
+    return batch
+
+
+def slots(looks: list[tuple[int, int, int, int]], rows: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """(row, from, to, group) of looks as the tokens that look, (row, slot), padded with 0, and (row, slot, to, group) with groups counted from 0."""
+    places: list[dict[int, int]] = [{} for _ in range(rows)]
+    groups: dict[int, int] = {}
+    picks = [(row, places[row].setdefault(start, len(places[row])), to, groups.setdefault(group, len(groups))) for row, start, to, group in looks]
+    tokens = torch.zeros((rows, max(max(len(p) for p in places), 1)), dtype=torch.long)
+    for row, found in enumerate(places):
+        tokens[row, : len(found)] = torch.tensor(list(found), dtype=torch.long)
+    return tokens, torch.tensor(picks, dtype=torch.long).view(-1, 4), len(groups)

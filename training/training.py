@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import argparse
 import math
-import multiprocessing
 import os
-import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
 
-def parse(doc: str, minutes: float, batch: int, rate: float) -> argparse.Namespace:
+#: What a stage's own options mean.
+MORE = {
+    "letters": "share of the time that goes to tiles full of text first", "pages": "pages a step", "tiles": "single tiles a step",
+    "easy": "steps until the tiles read aloud are as hard as they get",
+    "frozen": "1: the tower stays as it is, which makes a step on a CPU half as long", "seldom": "the retriever is trained in every n-th step",
+    "rounds": "of three steps, how many are of single tiles", "turns": "questions asked about a page", "favour": "share of pages of the kinds whose questions are hardest",
+}
+
+
+def parse(doc: str, minutes: float, batch: int, rate: float, **more: float) -> argparse.Namespace:
+    """The options that all stages have, and a stage's own with their defaults."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path(__file__).parent / "runs", help="where checkpoints and logs go")
     parser.add_argument("--minutes", type=float, default=minutes, help="training time of this stage, all its runs together")
@@ -26,6 +34,8 @@ def parse(doc: str, minutes: float, batch: int, rate: float) -> argparse.Namespa
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pages")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--start", default=None, help="the stage whose weights this stage starts from")
+    for name, value in more.items():
+        parser.add_argument(f"--{name}", type=type(value), default=value, help=MORE[name])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.runs.mkdir(parents=True, exist_ok=True)
@@ -42,9 +52,8 @@ class Clock:
         self.step, self.before, self.seen = 0, 0.0, 0
         self.threads = options.threads if options.device == "cpu" else 0
         self.saved = self.logged = time.monotonic()
-        self.started = self.now()
-        self.sums: dict[str, float] = {}
-        self.count = 0
+        self.started, self.waited = self.now(), 0.0
+        self.sums: dict[str, tuple[float | torch.Tensor, int]] = {}
         self.stage = stage
 
     def now(self) -> float:
@@ -71,13 +80,20 @@ class Clock:
     def tick(self, parts: dict, size: int) -> None:
         self.step += 1
         self.seen += size
-        self.count += 1
         for key, value in parts.items():
-            self.sums[key] = self.sums.get(key, 0.0) + float(value.detach() if torch.is_tensor(value) else value)
+            total, count = self.sums.get(key, (0.0, 0))
+            self.sums[key] = (total + (value.detach() if torch.is_tensor(value) else value), count + 1)
         if time.monotonic() - self.logged > 20:
-            means = "  ".join(f"{k} {v / self.count:.3f}" for k, v in self.sums.items())
-            print(f"{self.stage} {self.elapsed() / 60:6.1f} min  step {self.step:5d}  seen {self.seen:6d}  {means}", flush=True)
-            self.sums, self.count, self.logged = {}, 0, time.monotonic()
+            means = "  ".join(f"{k} {float(total) / count:.3f}" for k, (total, count) in self.sums.items())
+            print(f"{self.stage} {self.elapsed() / 60:6.1f} min  step {self.step:5d}  seen {self.seen:6d}  waited {self.waited / (time.monotonic() - self.logged):.0%}  {means}", flush=True)
+            self.sums, self.logged, self.waited = {}, time.monotonic(), 0.0
+
+    def wait(self, batches: Iterator[dict]) -> dict:
+        """The next batch; the log tells the share of time spent waiting for the processes that draw."""
+        started = time.monotonic()
+        batch = next(batches)
+        self.waited += time.monotonic() - started
+        return batch
 
     def due(self) -> bool:
         """Whether two minutes have passed since the last checkpoint."""
@@ -87,21 +103,49 @@ class Clock:
         return True
 
 
+class Muon(torch.optim.Optimizer):
+    """Momentum whose step is made orthogonal (Keller Jordan, 2024; scaled to AdamW's root mean square as Moonlight does), matrices of one
+    shape at a time: torch's own takes them singly, thousands of launches a step, which on a GPU cost more than the training itself."""
+
+    def __init__(self, matrices: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.01) -> None:
+        super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[nn.Parameter]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    shapes.setdefault(parameter.shape, []).append(parameter)
+            for shape, alike in shapes.items():
+                grads = [p.grad for p in alike]
+                moving = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in alike]
+                torch._foreach_lerp_(moving, grads, 1 - group["momentum"])
+                turned = orthogonal(torch.stack(torch._foreach_lerp(grads, moving, group["momentum"])))
+                torch._foreach_mul_(alike, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(alike, list(turned.to(alike[0].dtype).unbind()), alpha=-0.2 * group["lr"] * max(shape) ** 0.5)
+
+
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """(n, rows, columns) -> the nearest orthogonal matrices, about: five Newton-Schulz steps in bf16."""
+    x = matrices.to(torch.bfloat16)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.mT if tall else x
+
+
 class Optimisers:
     """Muon for the matrices inside the layers (it leaves plateaus in fewer steps than Adam), AdamW for all else."""
 
-    def __init__(self, model: nn.Module, heads: nn.Module | None, rate: float, trained: Callable[[str], bool] = lambda name: True) -> None:
-        matrices, others = [], []
+    def __init__(self, model: nn.Module, heads: nn.Module, rate: float) -> None:
+        matrices, others = [], list(heads.parameters())
         for name, parameter in model.named_parameters():
-            if trained(name):
-                inside = ".layers." in name and parameter.ndim == 2 and "lora" not in name
-                (matrices if inside else others).append(parameter)
-            else:
-                parameter.requires_grad_(False)
-        others += list(heads.parameters()) if heads else []
-        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)]
-        if matrices:
-            self.parts.append(torch.optim.Muon(matrices, lr=4 * rate, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw"))
+            (matrices if ".layers." in name and parameter.ndim == 2 and "lora" not in name else others).append(parameter)
+        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01), Muon(matrices, 4 * rate)]
         self.rates = [rate, 4 * rate]
 
     def scale(self, factor: float) -> None:
@@ -153,44 +197,3 @@ def resume(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.
         print(f"{stage} starts from {options.start}", flush=True)
         return heads is None or state["heads"] is not None
     return True
-
-
-def _work(make: Callable[[int], dict], steps: multiprocessing.Queue, done: multiprocessing.Queue) -> None:
-    torch.set_num_threads(1)
-    parent = os.getppid()
-    while os.getppid() == parent:  # a worker does not outlive a stage that was killed
-        try:
-            step = steps.get(timeout=10)
-        except queue.Empty:
-            continue
-        done.put((step, {k: v.numpy() if torch.is_tensor(v) else v for k, v in make(step).items()}))
-
-
-def stream(make: Callable[[int], dict], start: int, workers: int) -> Iterator[tuple[int, dict]]:
-    """Batches start, start + 1, ... in that order, drawn ahead by worker processes (0: drawn in place)."""
-    if workers == 0:
-        step = start
-        while True:
-            yield step, make(step)
-            step += 1
-    context = multiprocessing.get_context("fork")
-    steps, done = context.Queue(), context.Queue(maxsize=workers + 2)
-    processes = [context.Process(target=_work, args=(make, steps, done), daemon=True) for _ in range(workers)]
-    for process in processes:
-        process.start()
-    ahead = 2 * workers + 1
-    for step in range(start, start + ahead):
-        steps.put(step)
-    waiting: dict[int, dict] = {}
-    step = start
-    try:
-        while True:
-            while step not in waiting:
-                number, arrays = done.get()
-                waiting[number] = {k: torch.from_numpy(v) if hasattr(v, "dtype") else v for k, v in arrays.items()}
-            steps.put(step + ahead)
-            yield step, waiting.pop(step)
-            step += 1
-    finally:
-        for process in processes:
-            process.terminate()

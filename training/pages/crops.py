@@ -22,7 +22,7 @@ def colours(rng: random.Random) -> tuple[tuple[int, int, int], tuple[int, int, i
     return (light, dark) if style < 0.93 else (dark, light)
 
 
-def tile(rng: random.Random, side: int = 256, held_out: bool = False, sizes: tuple[int, int] = (16, 44)) -> Canvas:
+def tile(rng: random.Random, side: int = 256, held_out: bool = False, sizes: tuple[int, int] = (16, 44), grey: bool = False) -> Canvas:
     """A tile of random lines: one or two fonts, sizes in pixels of em, stretched as the processor stretches pages."""
     stretch = rng.uniform(0.85, 1.32)  # width over height after the second resize of the processor
     scale = rng.choice((1.0, 1.0, 1.25))  # pages are drawn larger than the tower sees them
@@ -49,6 +49,8 @@ def tile(rng: random.Random, side: int = 256, held_out: bool = False, sizes: tup
                     x += rng.uniform(1, 5) * em
             if rng.random() < 0.06:
                 canvas.draw.line((0, y + em * 0.35, width, y + em * 0.35), fill=ink, width=rng.randint(1, 2))
+    if grey:
+        canvas = canvas.grey()
     if rng.random() < 0.06:
         canvas = effects.turn(canvas, rng.uniform(-1, 1))
     canvas = canvas.scaled(side, side, Image.Resampling.LANCZOS)

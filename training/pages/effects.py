@@ -36,10 +36,11 @@ def scan(canvas: Canvas, rng: random.Random, strength: float = 1.0) -> Canvas:
     generator = np.random.default_rng(rng.getrandbits(32))
     noise = generator.normal(0, rng.uniform(1, 10) * strength, pixels.shape[:2]).astype(np.float32)
     light = np.linspace(rng.uniform(-14, 0), rng.uniform(0, 10), pixels.shape[1], dtype=np.float32)[None, :] * strength
-    pixels = np.clip(pixels + (noise + light)[:, :, None], 0, 255).astype(np.uint8)
+    shift = noise + light
+    pixels = np.clip(pixels + (shift if pixels.ndim == 2 else shift[:, :, None]), 0, 255).astype(np.uint8)
     image = Image.fromarray(pixels)
     if rng.random() < 0.4:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=rng.randint(35, 85))
-        image = Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
+        image = Image.open(io.BytesIO(buffer.getvalue())).convert(image.mode)
     return Canvas(image, canvas.words)

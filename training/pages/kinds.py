@@ -18,12 +18,15 @@ from .crops import colours
 
 @dataclass
 class Fact:
-    """A question and its answer. `core` asks within the page, `where` names the page; `kind` is for reports by question type."""
+    """A question and its answer. `core` asks within the page, `where` names the page; `kind` is for reports by question type; `others` ask
+    the same in other words (`phrases.py`); `key` are the words on the page that the answer is found by, where the core does not say."""
 
     core: str
     where: str
     answer: str
     kind: str
+    others: tuple[str, ...] = ()
+    key: str = ""
 
     @property
     def question(self) -> str:
@@ -72,6 +75,21 @@ def sentence(rng: random.Random) -> str:
         f"This {words.english(rng)} {rng.choice(VERBS)} the {words.english(rng)} and the {rng.choice(ADJECTIVES)} {words.english(rng)}.",
     ]
     return rng.choice(parts)
+
+
+def event(rng: random.Random) -> tuple[str, Fact]:
+    """A sentence that says one thing a person may ask, and that fact; its place in the world (`where`) is left open."""
+    thing, doing = f"{rng.choice(ADJECTIVES + NOUNS)} {rng.choice(NOUNS)}", rng.choice("repaired opened closed replaced inspected delivered painted moved rebuilt tested sold finished cleaned renewed".split())
+    kind = rng.random()
+    if kind < 0.45:
+        when = words.date(rng)
+        told = rng.choice((f"The {thing} will be {doing} on {when}.", f"On {when} the {thing} will be {doing}."))
+        return told, Fact(f"When will the {thing} be {doing}", "", when, "text", (f"On which day will the {thing} be {doing}", f"When is the {thing} {doing}"), thing)
+    if kind < 0.75:
+        cost = words.money(rng)
+        return f"The {thing} costs {cost}.", Fact(f"How much does the {thing} cost", "", cost, "text", (f"What does the {thing} cost", f"What is the cost of the {thing}"), thing)
+    who = words.person(rng)
+    return f"The {thing} was {doing} by {who}.", Fact(f"Who {doing} the {thing}", "", who, "text", (f"By whom was the {thing} {doing}",), thing)
 
 
 def paragraph(canvas: Canvas, style: Style, x: float, y: float, width: float, text: str, size: float, pitch: float = 1.4) -> float:
@@ -192,15 +210,23 @@ def letter(rng: random.Random, style: Style, wide: float, high: float) -> Page:
     canvas.text(60 * u, 190 * u, f"To: {to}", style.face(size), style.ink)
     canvas.text(60 * u, (190 + size * 1.6) * u, f"Subject: {heading(subject)}", style.face(size, True), style.ink)
     y = paragraph(canvas, style, 60, 290, wide - 120, f"Dear {to},", size) + size * 0.6
+    sent, facts = f"from {sender}", []
     for _ in range(rng.randint(1, 3)):
-        text = " ".join(sentence(rng) for _ in range(rng.randint(2, 4)))
+        parts = [sentence(rng) for _ in range(rng.randint(2, 4))]
+        if rng.random() < 0.7:
+            told, fact = event(rng)
+            fact.where = f"according to the letter {sent}"
+            facts.append(fact)
+            parts[rng.randrange(len(parts))] = told
+        text = " ".join(parts)
         y = paragraph(canvas, style, 60, y, wide - 120, text, size) + size * 0.7
     y = paragraph(canvas, style, 60, y, 400, rng.choice(("Yours sincerely,", "Kind regards,", "With best wishes,")), size) + size
     canvas.text(60 * u, y * u, signed, style.face(size * 1.2, rng.random() < 0.5), style.ink)
-    where = f"the letter from {sender}"
-    return Page("letter", canvas, [
-        Fact("Who signed", where, signed, "letter"), Fact("Who received", where, to, "letter"), Fact("What is the date of", where, when, "letter"),
-        Fact("Who signed the letter to", to, signed, "letter")])
+    return Page("letter", canvas, facts + [
+        Fact("Who signed the letter", sent, signed, "letter", (f"Who signed the letter about the {subject}", "Who wrote the letter")),
+        Fact("Who received the letter", sent, to, "letter", ("To whom is the letter", "Who is the letter to")),
+        Fact("What is the date of the letter", sent, when, "letter", ("When was the letter written", "On which day was the letter written")),
+        Fact("Who signed the letter", f"to {to}", signed, "letter")])
 
 
 def report(rng: random.Random, style: Style, wide: float, high: float, columns: int = 1) -> Page:
@@ -212,19 +238,25 @@ def report(rng: random.Random, style: Style, wide: float, high: float, columns: 
     chief, seat, staff = words.person(rng), words.place(rng), words.number(rng)
     known = [f"{chief} is the director of {name}.", f"The head office is in {seat}.", f"The company has {staff} employees."]
     width = (wide - 100 - 30 * (columns - 1)) / columns
+    events: list[Fact] = []
     for column in range(columns):
         x, y = 50 + column * (width + 30), 190.0
         while y < high - size * 8 and (y < 260 or rng.random() < 0.8):
             canvas.text(x * u, y * u, f"{rng.choice(ADJECTIVES).capitalize()} {words.english(rng)}", style.face(size * 1.15, True), style.accent)
             parts = [sentence(rng) for _ in range(rng.randint(2, 4))]
+            if rng.random() < 0.3:
+                told, fact = event(rng)
+                fact.where = f"in the report of {name}"
+                events.append(fact)
+                parts.append(told)
             if known:
                 parts.insert(rng.randint(0, len(parts)), known.pop(0))
             y = paragraph(canvas, style, x, y + size * 1.7, width, " ".join(parts), size) + size
-    facts = [Fact("Who is the director", f"of {name}", chief, "text")]
+    facts = [*events, Fact("Who is the director", f"of {name}", chief, "text", key="director")]
     if len(known) < 2:
-        facts.append(Fact("Where is the head office", f"of {name}", seat, "text"))
+        facts.append(Fact("Where is the head office", f"of {name}", seat, "text", key="head office"))
     if not known:
-        facts.append(Fact("How many employees are", f"at {name}", staff, "text"))
+        facts.append(Fact("How many employees are", f"at {name}", staff, "text", key="employees"))
     return Page("columns" if columns > 1 else "report", canvas, facts)
 
 
@@ -268,25 +300,33 @@ def slide(rng: random.Random, style: Style, wide: float, high: float) -> Page:
     return Page("slide", canvas, facts)
 
 
-def series(rng: random.Random) -> tuple[list[str], list[int]]:
+def series(rng: random.Random) -> tuple[list[str], list[int], str]:
+    """Labels, values, and what a label is called."""
     kind = rng.random()
     count = rng.randint(4, 7)
-    if kind < 0.4:
+    if kind < 0.3:
         start = rng.randint(1990, 2022)
-        labels = [str(start + i) for i in range(count)]
-    elif kind < 0.7:
+        labels, unit = [str(start + i) for i in range(count)], "year"
+    elif kind < 0.5:
         start = rng.randrange(12 - count)
-        labels = [m[:3] for m in words.MONTHS[start : start + count]]
+        labels, unit = [m[:3] for m in words.MONTHS[start : start + count]], "month"
+    elif kind < 0.65:
+        labels, unit = words.DAYS[:count], "day"
+    elif kind < 0.75:
+        count = 4
+        labels, unit = ["Q1", "Q2", "Q3", "Q4"], "quarter"
     else:
-        labels = [words.place(rng)[:8] for _ in range(count)]
-    return labels, rng.sample(range(20, 990), count)
+        labels, unit = [words.place(rng)[:8] for _ in range(count)], "place"
+    most = rng.choice((100, 1000, 1000, 2000))
+    return labels, rng.sample(range(most // 50, most), count), unit
 
 
 def chart(rng: random.Random, style: Style, wide: float, high: float, form_: str) -> Page:
     canvas, size, u = style.canvas(wide, high), style.body, style.u
     name = words.company(rng) if rng.random() < 0.6 else words.place(rng)
     what = rng.choice("Revenue|Passengers|Output|Visitors|Tickets|Costs|Orders|Profit|Rainfall|Energy use".split("|"))
-    labels, values = series(rng)
+    labels, values, unit = series(rng)
+    highest = max(values) * rng.uniform(1.02, 1.6)
     canvas.text(50 * u, 70 * u, f"{what} of {name}", style.face(size * 1.4, True), style.ink)
     base, top, left, right = high - 90, 170.0, 90.0, wide - 50
     if form_ == "pie":
@@ -306,7 +346,7 @@ def chart(rng: random.Random, style: Style, wide: float, high: float, form_: str
         step = (right - left) / len(labels)
         points = []
         for i, (label, value) in enumerate(zip(labels, values)):
-            x, y = left + step * (i + 0.5), base - (base - top) * value / 1000
+            x, y = left + step * (i + 0.5), base - (base - top) * value / highest
             points.append((x * u, y * u))
             if form_ == "bars":
                 canvas.draw.rectangle(((x - step * 0.33) * u, y * u, (x + step * 0.33) * u, base * u), fill=style.accent)
@@ -317,9 +357,12 @@ def chart(rng: random.Random, style: Style, wide: float, high: float, form_: str
             for x, y in points:
                 canvas.draw.ellipse((x - 4 * u, y - 4 * u, x + 4 * u, y + 4 * u), fill=style.accent)
     where = f"in the chart of {name}"
-    facts = [Fact(f"What is the {what.lower()} for {label}", where, str(value), "chart-value") for label, value in zip(labels, values)]
-    facts.append(Fact("Which bar is the highest" if form_ == "bars" else "Which value is the highest", where, labels[values.index(max(values))], "chart-extreme"))
-    facts.append(Fact("Which bar is the lowest" if form_ == "bars" else "Which value is the lowest", where, labels[values.index(min(values))], "chart-extreme"))
+    facts = [Fact(f"What is the {what.lower()} for {label}", where, str(value), "chart-value", key=label) for label, value in zip(labels, values)]
+    said = what.lower()
+    for word, few, value in (("highest", "most", max(values)), ("lowest", "fewest", min(values))):
+        others = (f"Which {unit} has the {word} {said}", f"Which {unit} has the {few} {said}", f"When was the {said} {word}", f"{'On' if unit == 'day' else 'In'} which {unit} were the {few} {said}",
+                  f"Which {unit} is the {word}", f"What is the {unit} with the {few} {said}", f"{'On' if unit == 'day' else 'In'} which {unit} was the {said} {word}")
+        facts.append(Fact(f"Which {'bar' if form_ == 'bars' else 'value'} is the {word}", where, labels[values.index(value)], "chart-extreme", others))
     return Page(form_, canvas, facts)
 
 
@@ -332,12 +375,15 @@ PORTRAIT = ((724, 1024), (791, 1024), (768, 1024))
 LANDSCAPE = ((1024, 768), (1024, 576), (1024, 791))
 
 
-def page(rng: random.Random, held_out: bool = False, kind: str | None = None) -> Page:
-    """A page of a random kind, sometimes turned by up to a degree, sometimes scanned."""
+def page(rng: random.Random, held_out: bool = False, kind: str | None = None, grey: bool = False, smallest: float = 17,
+         scales: tuple[float, ...] = (1.0, 1.3, 1.6)) -> Page:
+    """A page of a random kind, sometimes turned by up to a degree, sometimes scanned; its type is `smallest` to 25 units high, a unit one of `scales` in pixels."""
     kind = kind or rng.choices(list(KINDS), [weight for weight, _ in KINDS.values()])[0]
     wide, high = rng.choice(LANDSCAPE if KINDS[kind][1] else PORTRAIT)
-    style = Style(rng, held_out, rng.choice((1.0, 1.3, 1.6)), rng.uniform(17, 25))
+    style = Style(rng, held_out, rng.choice(scales), rng.uniform(smallest, 25))
     made = chart(rng, style, wide, high, kind) if kind in ("bars", "lines", "pie") else DRAW[kind](rng, style, wide, high)
+    if grey:
+        made.canvas = made.canvas.grey()
     if rng.random() < 0.15:
         made.canvas = effects.turn(made.canvas, rng.uniform(-1, 1))
     if rng.random() < 0.25:

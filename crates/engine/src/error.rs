@@ -160,7 +160,7 @@ impl Error {
                     .to_owned(),
             ),
             Self::NoGenerator { .. } => Some(
-                "run `colibri models pull HuggingFaceTB/SmolVLM-256M-Instruct` where there is a network, or name a folder with `--generator`; `--generator none` quotes the pages instead"
+                "run `colibri models pull HuggingFaceTB/SmolVLM-256M-Instruct` where there is a network, or name a folder with `--generator`; `--generator builtin` is a very small one that is here, `--generator none` quotes the pages instead"
                     .to_owned(),
             ),
             Self::NothingToRead { .. } => Some(

@@ -73,7 +73,8 @@ impl Seen {
         })
     }
 
-    /// For a retriever that fills an index. The built-in one shares its tower with no generator.
+    /// For a retriever that fills an index. The built-in one keeps nothing: to look again takes less time than
+    /// what it saw is worth in bytes.
     pub(crate) fn by_retriever(
         index: &std::path::Path,
         retriever: Option<&LoadedRetriever>,

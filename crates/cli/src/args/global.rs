@@ -111,7 +111,7 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) retriever: String,
-    /// Model that answers: a folder, a hub name, `openai:MODEL` (a service), `auto` or `none`
+    /// Model that answers: a folder, a hub name, `builtin`, `openai:MODEL` (a service), `auto` or `none`
     #[arg(
         long,
         value_name = "MODEL",

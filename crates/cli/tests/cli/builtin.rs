@@ -142,3 +142,59 @@ fn a_budget_is_kept_or_refused_with_what_would_do() {
         doctor.stdout
     );
 }
+
+#[test]
+fn pages_without_text_are_read_and_others_quoted() {
+    let home = Home::new();
+    home.run_with(["index", "documents"], "", CHOOSE).exits(0);
+    let ask = |question: &str| {
+        let said = home
+            .run_with(["ask", question, "--json"], "", CHOOSE)
+            .exits(0);
+        let note = "read by a very small built-in model, which errs often";
+        assert_eq!(said.stderr.matches(note).count(), 1, "{}", said.stderr);
+        let done = said.last();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let document = text(&done["citations"][0]["document"]);
+        let file = document.rsplit('/').next().unwrap().to_owned();
+        (text(&done["generator"]), text(&done["answer"]), file)
+    };
+    for (question, answer, file) in [
+        (
+            "On which day were the most tickets sold?",
+            "Saturday",
+            "chart.png",
+        ),
+        (
+            "When will the pier light be repaired?",
+            "9 June 2025",
+            "scan.pdf",
+        ),
+    ] {
+        let read = ("builtin".to_owned(), answer.to_owned(), file.to_owned());
+        assert_eq!(ask(question), read);
+    }
+    let (generator, answer, file) = ask("What is the invoice number?");
+    assert!(answer.contains("20417"), "{answer}");
+    assert_eq!(
+        (generator.as_str(), file.as_str()),
+        ("quotes", "invoice.pdf")
+    );
+}
+
+#[test]
+fn the_built_in_generator_reads_every_page_when_it_is_named() {
+    let home = Home::new();
+    for (question, answer) in [
+        ("What is the invoice number?", "20417"),
+        ("What is the total?", "$2,346.00"),
+        ("What is the due date?", "14 March 2025"),
+    ] {
+        let words = ["ask", question, "documents/invoice.pdf"];
+        let with = ["--generator", "builtin", "--retriever", "builtin", "--json"];
+        let said = home.run_with([words.as_slice(), &with].concat(), "", &[]);
+        let done = said.exits(0).last();
+        assert_eq!(done["answer"], answer);
+        assert_eq!(done["citations"][0]["page"], 1);
+    }
+}

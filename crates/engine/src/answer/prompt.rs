@@ -50,6 +50,16 @@ pub(super) fn question(
     }
 }
 
+/// A turn that asks `question` about pages and says nothing else, for a model that knows nothing but questions.
+pub(super) fn bare(question: &str, num_pages: usize) -> Message {
+    let mut content = vec![Content::Image; num_pages];
+    content.push(Content::Text(question.trim().to_owned()));
+    Message {
+        role: Role::User,
+        content,
+    }
+}
+
 /// A turn of the model's, as history.
 pub(super) fn reply(text: &str) -> Message {
     Message {

@@ -72,9 +72,7 @@ pub(super) fn answer(
         let new = from.filter(|place| !citations.contains(place));
         citations.extend(new.cloned());
     };
-    // The best page was found by what it looks like, and there is nothing on it that could be quoted.
-    let by_look = |hit: &PageHit| hit.hit.visual.is_some() && texts[0].trim().is_empty();
-    let looked = found.hits.first().is_some_and(by_look);
+    let looked = is_found_by_look(found, texts);
     if looked {
         let text = format!(
             "The page that fits best has no text to quote: {} {}\n",
@@ -104,6 +102,12 @@ pub(super) fn answer(
         peak_memory_bytes: 0,
         memory: Used::default(),
     }
+}
+
+/// Whether the best page was found by what it looks like, and there is nothing on it that could be quoted.
+pub(super) fn is_found_by_look(found: &SearchResult, texts: &[String]) -> bool {
+    let by_look = |hit: &PageHit| hit.hit.visual.is_some() && texts[0].trim().is_empty();
+    found.hits.first().is_some_and(by_look)
 }
 
 /// The best passages of `pages` (their texts, the best page first) for `question`, the best first; none if no

@@ -128,7 +128,11 @@ impl<'a> Answering<'a> {
         let generator = if found.hits.is_empty() {
             None
         } else {
-            self.models.generator(on_model)?
+            match self.models.generator(on_model)? {
+                // There is nothing to quote on the page, so it is read, however badly.
+                None if quote::is_found_by_look(&found, &texts) => self.models.reader(on_model)?,
+                other => other,
+            }
         };
         let places = self.places(&found)?;
         let mut done = if let Some(generator) = generator {
@@ -233,7 +237,8 @@ impl<'a> Answering<'a> {
         let mut messages: Vec<Message> = Vec::new();
         let (mut num_pages, mut texts) = (pages.len(), given);
         let instructions = self.options.instructions.as_deref();
-        let skip = self.history.len().saturating_sub(TURNS_KEPT);
+        let kept = if generator.is_weak() { 0 } else { TURNS_KEPT };
+        let skip = self.history.len().saturating_sub(kept);
         for (before, answer) in &self.history[skip..] {
             let (pages, given) = (std::mem::take(&mut num_pages), std::mem::take(&mut texts));
             // As it was when it was asked, if it brought the pages.
@@ -241,7 +246,11 @@ impl<'a> Answering<'a> {
             messages.push(prompt::question(before, pages, given, instructions));
             messages.push(prompt::reply(answer));
         }
-        messages.push(prompt::question(question, num_pages, texts, instructions));
+        messages.push(if generator.is_weak() {
+            prompt::bare(question, num_pages)
+        } else {
+            prompt::question(question, num_pages, texts, instructions)
+        });
         timings.prepare = milliseconds(prepared);
 
         let reading = Instant::now();
@@ -263,7 +272,10 @@ impl<'a> Answering<'a> {
                     message: format!("reading {tokens} tokens"),
                 }),
                 Step::Text(text) => {
+                    // Models begin with the space that stands after `Assistant:`.
+                    let begins = first.is_none();
                     first.get_or_insert_with(|| milliseconds(reading));
+                    let text = if begins { text.trim_start() } else { text };
                     on_event(AnswerEvent::Token {
                         text: text.to_owned(),
                     });
@@ -351,7 +363,12 @@ impl<'a> Answering<'a> {
         on_event: &mut dyn FnMut(AnswerEvent),
     ) -> Result<(Vec<usize>, Vec<Picture>)> {
         // As many as memory allows; the best come first.
-        let most = found.hits.len().min(self.models.most_pages());
+        let fit = if generator.is_weak() {
+            1
+        } else {
+            self.models.most_pages()
+        };
+        let most = found.hits.len().min(fit);
         let mut order: Vec<usize> = (0..most).collect();
         order.sort_by_key(|&index| {
             let id = found.hits[index].hit.page_id;

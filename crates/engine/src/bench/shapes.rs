@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use colibri_models::registry::Checkpoint;
+use colibri_models::{footprint::Role, registry::Checkpoint};
 use serde_json::{Value, json};
 
 use crate::{
@@ -172,7 +172,10 @@ impl Shape {
     /// # Errors
     /// When a file cannot be written.
     pub fn write(&self, scratch: &Path, cache: &Path, separate: bool) -> Result<Pair> {
-        let tokenizer = builtin::locate(cache)?.checkpoint.base_folder().to_owned();
+        let tokenizer = builtin::locate(cache, Role::Retriever)?
+            .checkpoint
+            .base_folder()
+            .to_owned();
         let model = |role: &str, architecture: &str, seed: u64| -> Result<Located> {
             let folder = scratch.join(role);
             self.files(&folder, &tokenizer, architecture)

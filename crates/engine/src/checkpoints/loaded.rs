@@ -50,6 +50,13 @@ pub struct LoadedGenerator {
     pub model: Arc<dyn Generator>,
 }
 
+impl LoadedGenerator {
+    /// Whether it understands one page and a bare question, and nothing else that is said.
+    pub fn is_weak(&self) -> bool {
+        self.located.name == BUILTIN
+    }
+}
+
 /// What is told about models while they are fetched and loaded.
 #[derive(Clone, Debug)]
 pub enum ModelEvent {

@@ -46,6 +46,7 @@ pub struct Models {
     hub: Hub,
     pool: Arc<TensorPool>,
     retriever: Mutex<Slot<LoadedRetriever>>,
+    reader: Mutex<Slot<LoadedGenerator>>,
     generator: Arc<Mutex<Slot<LoadedGenerator>>>,
     budget: Mutex<Budget>,
 }
@@ -71,6 +72,7 @@ impl Models {
             hub,
             pool,
             retriever: Mutex::default(),
+            reader: Mutex::default(),
             generator: Arc::default(),
             budget: Mutex::default(),
         }
@@ -183,7 +185,7 @@ impl Models {
                 on_event(ModelEvent::Fallback { message });
                 match remembered {
                     Some(_) => Ok(None),
-                    None => builtin::locate(&self.config.builtin_dir).map(Some),
+                    None => builtin::locate(&self.config.builtin_dir, Role::Retriever).map(Some),
                 }
             }
         }
@@ -204,17 +206,40 @@ impl Models {
             let Some(located) = self.locate_generator(on_event)? else {
                 return Ok(Slot::Absent);
             };
-            let mut plan = self.plan(&located, Role::Generator, on_event)?;
-            self.make_room(&mut plan);
-            on_event(ModelEvent::Loading {
-                model: located.name.clone(),
-            });
-            let options = self.options(&located, &plan);
-            let model = registry::load_generator(&located.checkpoint, &options)?;
-            Ok(Slot::Loaded(LoadedGenerator {
-                located,
-                model: model.into(),
-            }))
+            self.load_generator(located, on_event).map(Slot::Loaded)
+        })
+    }
+
+    /// The built-in generator, where no other is to be had and none was refused: it reads what is on pages that have
+    /// no text to quote.
+    ///
+    /// # Errors
+    /// When it cannot be unpacked or loaded.
+    pub fn reader(&self, on_event: OnModelEvent<'_>) -> Result<Option<LoadedGenerator>> {
+        if self.config.generator != Choice::Auto {
+            return Ok(None);
+        }
+        Slot::get_or(&self.reader, || {
+            let located = builtin::locate(&self.config.builtin_dir, Role::Generator)?;
+            self.load_generator(located, on_event).map(Slot::Loaded)
+        })
+    }
+
+    fn load_generator(
+        &self,
+        located: Located,
+        on_event: OnModelEvent<'_>,
+    ) -> Result<LoadedGenerator> {
+        let mut plan = self.plan(&located, Role::Generator, on_event)?;
+        self.make_room(&mut plan);
+        on_event(ModelEvent::Loading {
+            model: located.name.clone(),
+        });
+        let options = self.options(&located, &plan);
+        let model = registry::load_generator(&located.checkpoint, &options)?;
+        Ok(LoadedGenerator {
+            located,
+            model: model.into(),
         })
     }
 
@@ -222,6 +247,9 @@ impl Models {
         match &self.config.generator {
             Choice::None => return Ok(None),
             Choice::Found(located) => return Ok(Some((**located).clone())),
+            Choice::Named(name) if name == BUILTIN => {
+                return builtin::locate(&self.config.builtin_dir, Role::Generator).map(Some);
+            }
             Choice::Named(name) => {
                 return self.locate(name, DEFAULT_GENERATOR, on_event).map(Some);
             }
@@ -232,7 +260,9 @@ impl Models {
             Err(Error::Cancelled) => Err(Error::Cancelled),
             Err(error) => {
                 let message = format!(
-                    "no generator: the answer quotes the pages ({}). `colibri models pull {DEFAULT_GENERATOR}` fetches one.",
+                    "no generator: answers quote the pages, and what is on one without text is read by a very small built-in \
+                     model, which errs often ({}). `colibri models pull {DEFAULT_GENERATOR}` fetches a better one; \
+                     `--generator builtin` reads every page.",
                     first_line(&error)
                 );
                 on_event(ModelEvent::Fallback { message });
@@ -282,7 +312,7 @@ impl Models {
         on_event: OnModelEvent<'_>,
     ) -> Result<Located> {
         if name == BUILTIN {
-            return builtin::locate(&self.config.builtin_dir);
+            return builtin::locate(&self.config.builtin_dir, Role::Retriever);
         }
         resolve::locate(&self.hub, name, example, on_event)
     }
@@ -302,7 +332,7 @@ impl Models {
         on_event: OnModelEvent<'_>,
     ) -> Result<Located> {
         if name == BUILTIN {
-            return builtin::locate(&self.config.builtin_dir);
+            return builtin::locate(&self.config.builtin_dir, Role::Retriever);
         }
         resolve::locate_default(&self.hub, name, example, on_event)
     }
@@ -325,10 +355,9 @@ impl Models {
             .retriever
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
-        *self
-            .generator
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
+        for slot in [&*self.generator, &self.reader] {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
+        }
         machine::return_freed_blocks();
     }
 }

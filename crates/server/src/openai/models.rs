@@ -73,7 +73,10 @@ pub(super) fn no_such_model(app: &App, asked: &str) -> Error {
 fn all(app: &App) -> Vec<Value> {
     let model =
         |name: String| json!({"id": name, "object": "model", "created": 0, "owned_by": "colibri"});
-    let names = [Some(CORPUS.to_owned()), generator(app), retriever(app)];
+    // The built-in retriever and generator go by one name.
+    let generator = generator(app);
+    let retriever = retriever(app).filter(|name| generator.as_ref() != Some(name));
+    let names = [Some(CORPUS.to_owned()), generator, retriever];
     names.into_iter().flatten().map(model).collect()
 }
 

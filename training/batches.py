@@ -1,0 +1,134 @@
+"""Batches of whole pages and of single tiles with everything known about them: for the letters, for late interaction and for the generator."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import facts
+import processing
+import speech
+import supervision as sup
+import targets
+from dense import bank_of, query_batch, training_page
+from model import TOKENS, load_tokenizer
+from pages import kinds
+from pages.questions import any_query
+
+#: Words lower than this many pixels on the overview cannot be read there.
+READABLE = 9.0
+#: Batches go in rounds of so many, the last ones of single tiles.
+ROUND = 3
+#: Questions asked the retriever about a page.
+QUERIES = 3
+#: Kinds whose questions are the hardest to learn, and to which a stage may give more of its pages.
+HARD = ("table", "invoice", "table", "form", "bars", "slide", "pie")
+
+
+class Batches:
+    """Batch number `step`, a function of the seed and its number alone: pages, or `tile_steps` times in three tiles."""
+
+    def __init__(self, tokenizer_folder: Path, pages: int, tiles: int, seed: int, easy: int, turns: int, favour: float, tile_steps: int) -> None:
+        self.turns, self.favour, self.tile_steps = turns, favour, tile_steps
+        self.folder, self.num_pages, self.num_tiles, self.seed, self.easy, self.tokenizer = tokenizer_folder, pages, tiles, seed, max(easy, 1), None
+
+    def __getitem__(self, step: int) -> dict:
+        self.tokenizer = self.tokenizer or load_tokenizer(self.folder)
+        rng = random.Random(self.seed * 2_000_003 + 17 + step)
+        if step % ROUND >= ROUND - self.tile_steps:
+            return self.tiles(rng, self.progress(step))
+        return {**self.pages(rng), "progress": self.progress(step)}
+
+    def progress(self, step: int) -> float:
+        return min(step / self.easy, 1.0)
+
+    def tiles(self, rng: random.Random, progress: float) -> dict:
+        """Single tiles: single words at first, then lines, several lines, key-value lines and small tables."""
+        sheets = []
+        while len(sheets) < self.num_tiles:
+            kind = rng.random()
+            if kind < 0.35 * progress:
+                canvas, turns = facts.table_tile(rng)
+            elif kind < 0.65 * progress:
+                canvas, turns = facts.fields_tile(rng)
+            else:
+                level = rng.random() * (0.12 + 0.88 * progress)
+                lines, per_line = (1, 1) if level < 0.12 else (1, 2) if level < 0.2 else (1, 5) if level < 0.4 else (rng.randint(2, 7), 6)
+                canvas, turns = facts.lines_tile(rng, lines, per_line)
+            if turns:
+                sheets.append(speech.tile_sheet(self.tokenizer, canvas, turns))
+        return {"pages": False, "progress": progress, **self.common([c for s in sheets for c in s["canvases"]], sheets)}
+
+    def common(self, canvases: list, sheets: list[dict]) -> dict:
+        """Pixels, letters under them, and the generator's part."""
+        pixels = {k: torch.from_numpy(v) for k, v in processing.pack_pixels(canvases).items()}
+        grid = np.stack([sup.character_grid(c.words) for c in canvases])
+        return {**pixels, "grid": torch.from_numpy(grid), **speech.pack(sheets, self.tokenizer.token_to_id("<image>"))}
+
+    def pages(self, rng: random.Random) -> dict:
+        """Whole pages. In a third of the batches they are of two kinds only, so that each has others much like it."""
+        some = rng.sample(list(kinds.KINDS), 2) if rng.random() < 0.33 else list(kinds.KINDS)
+        weights = [kinds.KINDS[k][0] for k in some]
+        index: dict[str, int] = {"": 0}
+        sheets, empty, questions, owner, prompts = [], [], [], [], []
+        token_at, word_at, instance, offset, count = [], [], [], 0, 0
+        for number in range(self.num_pages):
+            page = training_page(rng, rng.choice(HARD) if rng.random() < self.favour else rng.choices(some, weights)[0])
+            sheet = speech.page_sheet(self.tokenizer, page.canvas, facts.page_turns(page, rng, self.turns))
+            tiles = sheet["canvases"]
+            sheets.append(sheet)
+            prompts.append(processing.document_ids(self.tokenizer, sheet["rows"], sheet["columns"], TOKENS))
+            free, pairs = words_of(tiles)
+            empty.append(free)
+            for text, tokens in pairs:
+                token_at += [offset + t for t in tokens]
+                word_at += [index.setdefault(text, len(index))] * len(tokens)
+                instance += [count] * len(tokens)
+                count += 1
+            offset += len(free)
+            asked = [t.question for t in facts.page_turns(page, rng, QUERIES, whole=True)]
+            questions += asked
+            owner += [number] * len(asked)
+        others = [any_query(rng) for _ in range(3 * self.num_pages)]
+        query_ids, query_words = query_batch(self.tokenizer, questions + others, index)
+        longest = max(len(p) for p in prompts)
+        long = lambda x: torch.tensor(x, dtype=torch.long)
+        return {
+            "pages": True, **self.common([c for s in sheets for c in s["canvases"]], sheets), "empty": torch.from_numpy(np.concatenate(empty)),
+            "prompts": long([p + [2] * (longest - len(p)) for p in prompts]), "real": torch.tensor([[True] * len(p) + [False] * (longest - len(p)) for p in prompts]),
+            "token_at": long(token_at), "word_at": long(word_at), "instance": long(instance), "vectors": torch.from_numpy(bank_of(index)),
+            "query_ids": query_ids, "query_words": query_words, "asked_of": long(owner),
+        }
+
+
+def words_of(tiles: list) -> tuple[np.ndarray, list[tuple[str, list[int]]]]:
+    """Of a cut page: which visual tokens have no word on them, and every word with the tokens over it. Of the overview's words those that are
+    too small to be read there must not look like words, so they count as paper."""
+    empty = np.stack([sup.empty_tokens(t.words) for t in tiles])
+    pairs = []
+    for number, tile in enumerate(tiles[:-1]):
+        pairs += [("" if targets.is_nothing(text) else text, [number * TOKENS + t for t in tokens]) for text, tokens in sup.pairs(tile.words)]
+    large = [w for w in tiles[-1].words if w.bottom - w.top >= READABLE]
+    pairs += [("" if targets.is_nothing(text) else text, [(len(tiles) - 1) * TOKENS + t for t in tokens]) for text, tokens in sup.pairs(large)]
+    empty[-1] = sup.empty_tokens(large)
+    return empty.reshape(-1), pairs
+
+
+def loader(batches, start: int, workers: int, pinned: bool) -> Iterator[dict]:
+    """Batches start, start + 1, ... in that order, drawn ahead by worker processes."""
+    if workers > 4:  # else the files open at once are too many
+        torch.multiprocessing.set_sharing_strategy("file_system")
+    return iter(torch.utils.data.DataLoader(batches, batch_size=None, sampler=itertools.count(start), num_workers=workers, pin_memory=pinned,
+                                            prefetch_factor=2 if workers else None, worker_init_fn=modest if workers else None))
+
+
+def modest(_: int) -> None:
+    """A process that draws uses one thread and gives way to the one that trains."""
+    torch.set_num_threads(1)
+    os.nice(5)
