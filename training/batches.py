@@ -8,15 +8,12 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import facts
 import processing
 import speech
-import supervision as sup
-import targets
-from dense import bank_of, query_batch, training_page
+from dense import Placed, grid_of, training_page
 from model import TOKENS, load_tokenizer
 from pages import kinds
 from pages.questions import any_query
@@ -63,61 +60,41 @@ class Batches:
                 canvas, turns = facts.lines_tile(rng, lines, per_line)
             if turns:
                 sheets.append(speech.tile_sheet(self.tokenizer, canvas, turns))
-        return {"pages": False, "progress": progress, **self.common([c for s in sheets for c in s["canvases"]], sheets)}
+        return {"pages": False, "progress": progress, **self.common(sheets)}
 
-    def common(self, canvases: list, sheets: list[dict]) -> dict:
+    def common(self, sheets: list[dict]) -> dict:
         """Pixels, letters under them, and the generator's part."""
-        pixels = {k: torch.from_numpy(v) for k, v in processing.pack_pixels(canvases).items()}
-        grid = np.stack([sup.character_grid(c.words) for c in canvases])
-        return {**pixels, "grid": torch.from_numpy(grid), **speech.pack(sheets, self.tokenizer.token_to_id("<image>"))}
+        canvases = [c for s in sheets for c in s["canvases"]]
+        return {**processing.packed(canvases), "grid": grid_of(canvases), **speech.pack(sheets, self.tokenizer.token_to_id("<image>"))}
 
     def pages(self, rng: random.Random) -> dict:
         """Whole pages. In a third of the batches they are of two kinds only, so that each has others much like it."""
         some = rng.sample(list(kinds.KINDS), 2) if rng.random() < 0.33 else list(kinds.KINDS)
         weights = [kinds.KINDS[k][0] for k in some]
-        index: dict[str, int] = {"": 0}
-        sheets, empty, questions, owner, prompts = [], [], [], [], []
-        token_at, word_at, instance, offset, count = [], [], [], 0, 0
+        placed = Placed()
+        sheets, questions, owner, prompts = [], [], [], []
         for number in range(self.num_pages):
             page = training_page(rng, rng.choice(HARD) if rng.random() < self.favour else rng.choices(some, weights)[0])
             sheet = speech.page_sheet(self.tokenizer, page.canvas, facts.page_turns(page, rng, self.turns))
-            tiles = sheet["canvases"]
             sheets.append(sheet)
             prompts.append(processing.document_ids(self.tokenizer, sheet["rows"], sheet["columns"], TOKENS))
-            free, pairs = words_of(tiles)
-            empty.append(free)
-            for text, tokens in pairs:
-                token_at += [offset + t for t in tokens]
-                word_at += [index.setdefault(text, len(index))] * len(tokens)
-                instance += [count] * len(tokens)
-                count += 1
-            offset += len(free)
+            for words in readable(sheet["canvases"]):
+                placed.add(words)
             asked = [t.question for t in facts.page_turns(page, rng, QUERIES, whole=True)]
             questions += asked
             owner += [number] * len(asked)
         others = [any_query(rng) for _ in range(3 * self.num_pages)]
-        query_ids, query_words = query_batch(self.tokenizer, questions + others, index)
         longest = max(len(p) for p in prompts)
-        long = lambda x: torch.tensor(x, dtype=torch.long)
         return {
-            "pages": True, **self.common([c for s in sheets for c in s["canvases"]], sheets), "empty": torch.from_numpy(np.concatenate(empty)),
-            "prompts": long([p + [2] * (longest - len(p)) for p in prompts]), "real": torch.tensor([[True] * len(p) + [False] * (longest - len(p)) for p in prompts]),
-            "token_at": long(token_at), "word_at": long(word_at), "instance": long(instance), "vectors": torch.from_numpy(bank_of(index)),
-            "query_ids": query_ids, "query_words": query_words, "asked_of": long(owner),
+            "pages": True, **self.common(sheets), **placed.batch(self.tokenizer, questions + others), "asked_of": torch.tensor(owner),
+            "prompts": torch.tensor([p + [2] * (longest - len(p)) for p in prompts]), "real": torch.tensor([[True] * len(p) + [False] * (longest - len(p)) for p in prompts]),
         }
 
 
-def words_of(tiles: list) -> tuple[np.ndarray, list[tuple[str, list[int]]]]:
-    """Of a cut page: which visual tokens have no word on them, and every word with the tokens over it. Of the overview's words those that are
-    too small to be read there must not look like words, so they count as paper."""
-    empty = np.stack([sup.empty_tokens(t.words) for t in tiles])
-    pairs = []
-    for number, tile in enumerate(tiles[:-1]):
-        pairs += [("" if targets.is_nothing(text) else text, [number * TOKENS + t for t in tokens]) for text, tokens in sup.pairs(tile.words)]
-    large = [w for w in tiles[-1].words if w.bottom - w.top >= READABLE]
-    pairs += [("" if targets.is_nothing(text) else text, [(len(tiles) - 1) * TOKENS + t for t in tokens]) for text, tokens in sup.pairs(large)]
-    empty[-1] = sup.empty_tokens(large)
-    return empty.reshape(-1), pairs
+def readable(tiles: list) -> list[list]:
+    """The words of each tile of a cut page. Of the overview's those that are too small to be read there must not look like words, so
+    they count as paper."""
+    return [*(t.words for t in tiles[:-1]), [w for w in tiles[-1].words if w.bottom - w.top >= READABLE]]
 
 
 def loader(batches, start: int, workers: int, pinned: bool) -> Iterator[dict]:

@@ -43,31 +43,42 @@ class Tiles:
         rng = random.Random(self.seed * 1_000_003 + step)
         canvases = page_tiles(rng, self.batch // 2)
         canvases += [crops.tile(rng, grey=rng.random() < GREY, sizes=(13, 44)) for _ in range(self.batch - len(canvases))]
-        index: dict[str, int] = {"": 0}
-        token_at, word_at, instance = [], [], []
-        count = 0
-        empty = np.zeros((self.batch, TOKENS), dtype=bool)
-        grid = np.zeros((self.batch, 32, 32), dtype=np.uint8)
-        for number, canvas in enumerate(canvases):
-            grid[number] = sup.character_grid(canvas.words)
-            empty[number] = sup.empty_tokens(canvas.words)
-            for text, tokens in sup.pairs(canvas.words):
-                name = "" if targets.is_nothing(text) else text
-                at = index.setdefault(name, len(index))
-                for token in tokens:
-                    token_at.append(number * TOKENS + token)
-                    word_at.append(at)
-                    instance.append(count)
-                count += 1
-        query_ids, query_words = query_batch(self.tokenizer, [questions.any_query(rng) for _ in range(self.batch)], index)
-        vectors = bank_of(index)
+        placed = Placed()
+        for canvas in canvases:
+            placed.add(canvas.words)
+        queries = [questions.any_query(rng) for _ in range(self.batch)]
         ids = sequences(self.tokenizer, rng, self.batch, self.per_sequence)
-        as_long = lambda x: torch.tensor(x, dtype=torch.long)
-        return {
-            **{k: torch.from_numpy(v) for k, v in processing.pack_pixels(canvases).items()}, "grid": torch.from_numpy(grid), "empty": torch.from_numpy(empty),
-            "token_at": as_long(token_at), "word_at": as_long(word_at), "instance": as_long(instance), "vectors": torch.from_numpy(vectors),
-            "ids": ids, "query_ids": query_ids, "query_words": query_words,
-        }
+        return {**processing.packed(canvases), "grid": grid_of(canvases), "ids": ids, **placed.batch(self.tokenizer, queries)}
+
+
+class Placed:
+    """The words over the visual tokens of a batch, tile by tile, as `word_loss` takes them. Every word has a number, 0 is nothing."""
+
+    def __init__(self) -> None:
+        self.index: dict[str, int] = {"": 0}
+        self.token_at, self.word_at, self.instance, self.empty, self.count = [], [], [], [], 0
+
+    def add(self, words_: list) -> None:
+        """The next tile, with the words on it that can be read."""
+        first = len(self.empty) * TOKENS
+        for text, tokens in sup.pairs(words_):
+            self.token_at += [first + t for t in tokens]
+            self.word_at += [self.index.setdefault("" if targets.is_nothing(text) else text, len(self.index))] * len(tokens)
+            self.instance += [self.count] * len(tokens)
+            self.count += 1
+        self.empty.append(sup.empty_tokens(words_))
+
+    def batch(self, tokenizer, queries: list[str]) -> dict[str, torch.Tensor]:
+        """The words, the tokens (tile, 64) that have none, the queries, and the vectors of all words in the order of their numbers."""
+        query_ids, query_words = query_batch(tokenizer, queries, self.index)
+        long = lambda x: torch.tensor(x, dtype=torch.long)
+        return {"token_at": long(self.token_at), "word_at": long(self.word_at), "instance": long(self.instance), "empty": torch.from_numpy(np.stack(self.empty)),
+                "query_ids": query_ids, "query_words": query_words, "vectors": torch.from_numpy(bank_of(self.index))}
+
+
+def grid_of(canvases: list) -> torch.Tensor:
+    """The characters under tiles: (tile, 32, 32) of class numbers."""
+    return torch.from_numpy(np.stack([sup.character_grid(c.words) for c in canvases]))
 
 
 def training_page(rng: random.Random, kind: str | None = None) -> kinds.Page:

@@ -4,7 +4,7 @@ Retrieval (visual only): N held-out pages (seeds and fonts no training page had)
 all rows. `--stage NAME` reads a training checkpoint through our own code; without it the exported folders are read through
 colpali-engine and transformers themselves, pages through the real processor.
 
-    python evaluate.py --stage dense --pages 64
+    python evaluate.py --stage whole --pages 64
     python evaluate.py --pages 200                              # builtin/ as shipped
     python evaluate.py --corpus ../../shared/corpus             # documents nobody generated (needs poppler's pdftoppm)
     python evaluate.py --documents ../examples/documents
@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 import processing
-from model import TOKENS, Colibri, config, load_tokenizer, normalise
+from model import TOKENS, Colibri, config, load_tokenizer, unpacked
 from pages import kinds
 from pages.canvas import Canvas
 
@@ -49,7 +49,7 @@ class Ours:
         tiles, rows, columns = processing.split(Canvas(image.convert("RGB")))
         ids = torch.tensor([processing.document_ids(self.tokenizer, rows, columns, TOKENS)])
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            visual = self.model.look(normalise(torch.from_numpy(processing.pixels(tiles))))
+            visual = self.model.look(unpacked(processing.packed(tiles)))
             states = self.model.states(ids, visual)
         return self.model.rows(states.float())[0]
 

@@ -22,7 +22,7 @@ import facts
 import processing
 import speech
 from evaluate import HELD_OUT_SEED
-from model import Colibri, config, load_tokenizer, normalise
+from model import Colibri, config, load_tokenizer, unpacked
 from pages import kinds
 from whole import answer
 
@@ -49,7 +49,7 @@ class Generator:
     def look(self, sheet: dict) -> dict:
         """Adds the visual tokens to a sheet."""
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            sheet["visual"] = self.model.look(normalise(torch.from_numpy(processing.pixels(sheet.pop("canvases")))))
+            sheet["visual"] = self.model.look(unpacked(processing.packed(sheet.pop("canvases"))))
         return sheet
 
     @torch.inference_mode()

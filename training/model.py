@@ -128,7 +128,7 @@ class Colibri(nn.Module):
 
 
 def unpacked(batch: dict) -> torch.Tensor:
-    """What `processing.pack_pixels` packed -> f32 (tile, 3, height, width) in [-1, 1]."""
+    """What `processing.packed` packed -> f32 (tile, 3, height, width) in [-1, 1]."""
     grey = normalise(batch["grey"][..., None]).expand(-1, 3, -1, -1)
     return torch.cat([grey, normalise(batch["colour"])])[batch["order"]]
 

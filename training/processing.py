@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from PIL import Image
 
 from model import LONGEST_EDGE, TILE
@@ -44,19 +45,15 @@ def split(canvas: Canvas) -> tuple[list[Canvas], int, int]:
     return [*tiles, overview], rows, columns
 
 
-def pixels(tiles: list[Canvas]) -> np.ndarray:
-    """(tile, 256, 256, 3), or (tile, 256, 256) where all are grey."""
-    mode = "L" if all(t.image.mode == "L" for t in tiles) else "RGB"
-    return np.stack([np.asarray(t.image.convert(mode)) for t in tiles])
-
-
-def pack_pixels(tiles: list[Canvas]) -> dict[str, np.ndarray]:
-    """Tiles as little as they can be sent as: the grey ones (n, 256, 256), the others (m, 256, 256, 3), and where each tile is in both together."""
+def packed(tiles: list[Canvas]) -> dict[str, torch.Tensor]:
+    """Tiles as little as they can be sent as: the grey ones (n, 256, 256), the others (m, 256, 256, 3), and where each tile is in both
+    together. `model.unpacked` takes them."""
     grey = [i for i, t in enumerate(tiles) if t.image.mode == "L"]
     colour = [i for i, t in enumerate(tiles) if t.image.mode != "L"]
     order = np.argsort(np.array(grey + colour, dtype=np.int64))
     stack = lambda chosen, shape: np.stack([np.asarray(tiles[i].image) for i in chosen]) if chosen else np.zeros((0, *shape), dtype=np.uint8)
-    return {"grey": stack(grey, (TILE, TILE)), "colour": stack(colour, (TILE, TILE, 3)), "order": order}
+    arrays = {"grey": stack(grey, (TILE, TILE)), "colour": stack(colour, (TILE, TILE, 3)), "order": order}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def document_ids(tokenizer, rows: int, columns: int, tokens: int, before: str = "<|im_start|>User:", after: str = "Describe the image.<end_of_utterance>\nAssistant:") -> list[int]:

@@ -1,4 +1,4 @@
-"""What all stages share: options, the clock (schedule, log), checkpoints, and the stream of batches."""
+"""What surrounds the training itself: options, the clock (schedule, log), the optimisers, checkpoints."""
 
 from __future__ import annotations
 
@@ -13,29 +13,27 @@ import torch
 from torch import nn
 
 
-#: What a stage's own options mean.
-MORE = {
-    "letters": "share of the time that goes to tiles full of text first", "pages": "pages a step", "tiles": "single tiles a step",
-    "easy": "steps until the tiles read aloud are as hard as they get",
-    "frozen": "1: the tower stays as it is, which makes a step on a CPU half as long", "seldom": "the retriever is trained in every n-th step",
-    "rounds": "of three steps, how many are of single tiles", "turns": "questions asked about a page", "favour": "share of pages of the kinds whose questions are hardest",
-}
-
-
-def parse(doc: str, minutes: float, batch: int, rate: float, **more: float) -> argparse.Namespace:
-    """The options that all stages have, and a stage's own with their defaults."""
+def parse(doc: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path(__file__).parent / "runs", help="where checkpoints and logs go")
-    parser.add_argument("--minutes", type=float, default=minutes, help="training time of this stage, all its runs together")
-    parser.add_argument("--batch", type=int, default=batch, help="tiles (or pages) a step")
-    parser.add_argument("--rate", type=float, default=rate, help="peak learning rate")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw pages")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--start", default=None, help="the stage whose weights this stage starts from")
-    for name, value in more.items():
-        parser.add_argument(f"--{name}", type=type(value), default=value, help=MORE[name])
+    add = parser.add_argument
+    add("--runs", type=Path, default=Path(__file__).parent / "runs", help="where checkpoints and logs go")
+    add("--minutes", type=float, default=30, help="training time, all runs together")
+    add("--letters", type=float, default=0.3, help="share of the time that goes to tiles full of text first")
+    add("--batch", type=int, default=16, help="tiles full of text a step")
+    add("--pages", type=int, default=2, help="pages a step")
+    add("--tiles", type=int, default=24, help="single tiles a step")
+    add("--rounds", type=int, default=1, help="of three steps, how many are of single tiles")
+    add("--easy", type=int, default=600, help="steps until the tiles read aloud are as hard as they get")
+    add("--turns", type=int, default=10, help="questions asked about a page")
+    add("--favour", type=float, default=0.0, help="share of pages of the kinds whose questions are hardest")
+    add("--seldom", type=int, default=1, help="the retriever is trained in every n-th step")
+    add("--frozen", action="store_true", help="the tower stays as it is, which makes a step on a CPU half as long")
+    add("--rate", type=float, default=1e-3, help="peak learning rate")
+    add("--seed", type=int, default=1)
+    add("--device", default="cpu")
+    add("--workers", type=int, default=1, help="processes that draw pages")
+    add("--threads", type=int, default=2)
+    add("--start", help="another checkpoint in `--runs` that training goes on from")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.runs.mkdir(parents=True, exist_ok=True)
@@ -169,31 +167,30 @@ class Optimisers:
             part.load_state_dict(state)
 
 
-def save(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.Module | None, optimiser: Optimisers, clock: Clock) -> None:
+def save(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.Module, optimiser: Optimisers, clock: Clock) -> None:
     path = options.runs / f"{stage}.pt"
-    state = {"model": model.state_dict(), "heads": heads.state_dict() if heads else None, "optimiser": optimiser.state_dict(),
+    state = {"model": model.state_dict(), "heads": heads.state_dict(), "optimiser": optimiser.state_dict(),
              "step": clock.step, "elapsed": clock.elapsed(), "seen": clock.seen}
     torch.save(state, path.with_suffix(".tmp"))
     os.replace(path.with_suffix(".tmp"), path)
 
 
-def resume(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.Module | None, optimiser: Optimisers, clock: Clock) -> bool:
+def resume(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.Module, optimiser: Optimisers, clock: Clock) -> bool:
     """Continues this stage where it stopped, or starts it from another stage's weights (`--start`). Returns whether the heads
     need no fitting: they came with the weights, or all begins at random together."""
     path = options.runs / f"{stage}.pt"
     if path.exists():
         state = torch.load(path, map_location=options.device, weights_only=True)
         model.load_state_dict(state["model"])
-        if heads and state["heads"]:
-            heads.load_state_dict(state["heads"])
+        heads.load_state_dict(state["heads"])
         optimiser.load_state_dict(state["optimiser"])
         clock.step, clock.before, clock.seen = state["step"], state["elapsed"], state["seen"]
         print(f"{stage} resumes at step {clock.step}, {clock.before / 60:.1f} min", flush=True)
     elif options.start:
         state = torch.load(options.runs / f"{options.start}.pt", map_location=options.device, weights_only=True)
         model.load_state_dict(state["model"])
-        if heads and state["heads"]:
-            heads.load_state_dict(state["heads"], strict=False)
+        if state["heads"]:
+            heads.load_state_dict(state["heads"])
         print(f"{stage} starts from {options.start}", flush=True)
-        return heads is None or state["heads"] is not None
+        return state["heads"] is not None
     return True

@@ -10,7 +10,7 @@ off, which reads aloud and answers. Of the generator four kinds of things are su
   key; in a table other heads do the same for the column.
 
     python whole.py --device cuda --minutes 9 --batch 512 --pages 24 --tiles 192 --workers 15
-    python whole.py --start whole_before --minutes 60 --letters 0 --batch 16 --pages 2 --tiles 24        # a CPU, on from another stage
+    python whole.py --start shipped --minutes 60 --letters 0 --batch 16 --pages 2 --tiles 24        # a CPU, on from another stage
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def retriever_loss(model: Colibri, batch: dict, late: torch.Tensor, queries: tor
     rows, image = unit(late), batch["prompts"] == model.cfg.image_token_id
     bank = torch.cat([batch["vectors"], pool[torch.randint(0, len(pool), (1536,), device=pool.device)]])
     loss_word, hit = word_loss(rows[image], batch, bank)
-    blank = (1 - rows[image][batch["empty"]][:, 0]).mean() + (1 - rows[batch["real"] & ~image][:, 0]).mean()
+    blank = (1 - rows[image][batch["empty"].flatten()][:, 0]).mean() + (1 - rows[batch["real"] & ~image][:, 0]).mean()
     asked, wanted = unit(queries), batch["query_words"]
     loss_query = F.cross_entropy(asked.flatten(0, 1) @ bank.T / TEMPERATURE, wanted.flatten(), ignore_index=-1)
     # The first of the queries are about the pages.
@@ -108,7 +108,7 @@ def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, ret
 
 
 def main() -> None:
-    options = parse(__doc__, minutes=30, batch=16, rate=1e-3, letters=0.3, pages=2, tiles=24, easy=600, frozen=0, seldom=1, turns=10, favour=0.0, rounds=1)
+    options = parse(__doc__)
     device = torch.device(options.device)
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every length, which takes longer than the attention
     torch.manual_seed(options.seed)

@@ -7,6 +7,7 @@ use colibri_engine::{
     checkpoints::{
         Choice, DEFAULT_GENERATOR, LoadedGenerator, LoadedRetriever, ModelConfig, Models,
     },
+    footprint::Role,
     hosted::{self, HostedConfig},
     hub::HubConfig,
     index::Index,
@@ -124,7 +125,7 @@ impl Context {
         // Looked for here first, so that the reason is an error and not a note.
         if models.config().generator == Choice::Auto {
             models
-                .locate(DEFAULT_GENERATOR, DEFAULT_GENERATOR, &on_event)
+                .locate(DEFAULT_GENERATOR, Role::Generator, &on_event)
                 .map_err(|error| engine::Error::NoGenerator {
                     reason: engine::chain(&error),
                 })?;

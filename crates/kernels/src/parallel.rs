@@ -42,9 +42,9 @@ pub fn for_each(num_jobs: usize, estimated_nanos: u64, job: impl Fn(usize) + Syn
 /// writes for the next stays in the second level of cache or just behind it.
 const BLOCK_ROWS: usize = 96;
 /// Weights of a half-block from which on they are not read anew for every few rows: what a third level of cache holds.
-const LARGE_BYTES: usize = 24 << 20;
+pub const LARGE_BYTES: usize = 24 << 20;
 /// Rows in a block where weights are large, about: they bound the memory between two products.
-const LARGE_BLOCK_ROWS: usize = 384;
+pub const LARGE_BLOCK_ROWS: usize = 384;
 /// Rows for each thread below which products are shared out by panels of weights and not by rows.
 const MIN_ROWS_PER_THREAD: usize = 48;
 

@@ -64,11 +64,11 @@ pub fn run() -> Vec<Check> {
         add("product int4", product(isa, Precision::Int4));
         add("gated product bf16", gated(isa, Precision::Bf16));
         add("gated product int8", gated(isa, Precision::Int8));
-        add("attention f32", attention(isa, Inner::F32, 3e-6));
-        add("attention bf16", attention(isa, Inner::Bf16, 2e-2));
+        add("attention f32", attention(isa, Inner::F32, false, 3e-6));
+        add("attention bf16", attention(isa, Inner::Bf16, false, 2e-2));
         add(
             "attention int8 keys",
-            attention_int8(isa, Inner::Bf16, 2e-2),
+            attention(isa, Inner::Bf16, true, 2e-2),
         );
         add("layer norm", norm(isa, true));
         add("RMS norm", norm(isa, false));
@@ -202,66 +202,40 @@ fn narrow(precision: Precision, values: &[f32], is_weights: bool) -> Vec<f32> {
     rows.collect()
 }
 
-/// Over keys and values in bytes.
-fn attention_int8(isa: Isa, inner: Inner, tolerance: f64) -> (f64, f64) {
+/// Attention over rows, or where `in_bytes` over keys and values that are kept so.
+fn attention(isa: Isa, inner: Inner, in_bytes: bool, tolerance: f64) -> (f64, f64) {
+    const DIM: usize = 37;
+    fn rows(values: &[f32]) -> Rows<'_> {
+        Rows::new(values, values.len() / (2 * DIM), 2 * DIM)
+    }
     let shape = AttentionShape {
         q_heads: 6,
         kv_heads: 2,
-        head_dim: 37,
+        head_dim: DIM,
         scale: 0.2,
     };
     let (n_q, n_k, offset) = (9, 75, 66);
-    let (q_width, kv_width) = (6 * 37, 2 * 37);
+    let (q_width, kv_width) = (6 * DIM, 2 * DIM);
     let q = values(n_q * q_width, 3);
-    let (k, v) = (values(n_k * kv_width, 4), values(n_k * kv_width, 5));
-    let rounded = |values: &[f32]| -> Vec<f32> {
-        let heads = values.chunks_exact(37).flat_map(|head| {
-            let (bytes, scale) = scalar::quantise(head);
-            bytes.into_iter().map(move |byte| f32::from(byte) * scale)
-        });
-        heads.collect()
-    };
-    let (k_rounded, v_rounded) = (rounded(&k), rounded(&v));
-    let rows = |values| Rows::new(values, n_k, kv_width);
-    let mut store = KvStore::new_with(isa, inner, KvPrecision::Int8, 2, 37, n_k);
-    store.append(Rows::new(&k, n_k, kv_width), Rows::new(&v, n_k, kv_width));
-    let (mut found, mut wanted) = (vec![f32::NAN; n_q * q_width], vec![0.0; n_q * q_width]);
+    let (mut k, mut v) = (values(n_k * kv_width, 4), values(n_k * kv_width, 5));
     let (q, mask) = (Rows::new(&q, n_q, q_width), Mask::Causal { offset });
-    let out = RowsMut::new(&mut found, n_q, q_width);
-    attention_stored(&shape, q, &store, mask, out);
-    let out = RowsMut::new(&mut wanted, n_q, q_width);
-    scalar::attention(&shape, q, rows(&k_rounded), rows(&v_rounded), mask, out);
-    (greatest(&found, &wanted), tolerance)
-}
-
-fn attention(isa: Isa, inner: Inner, tolerance: f64) -> (f64, f64) {
-    let shape = AttentionShape {
-        q_heads: 6,
-        kv_heads: 2,
-        head_dim: 37,
-        scale: 0.2,
-    };
-    let (n_q, n_k, offset) = (9, 75, 66);
-    let (q_width, kv_width) = (6 * 37, 2 * 37);
-    let q = values(n_q * q_width, 3);
-    let (k, v) = (values(n_k * kv_width, 4), values(n_k * kv_width, 5));
-    let (q, k, v) = (
-        Rows::new(&q, n_q, q_width),
-        Rows::new(&k, n_k, kv_width),
-        Rows::new(&v, n_k, kv_width),
-    );
     let (mut found, mut wanted) = (vec![f32::NAN; n_q * q_width], vec![0.0; n_q * q_width]);
-    let mask = Mask::Causal { offset };
     let out = RowsMut::new(&mut found, n_q, q_width);
-    attention_with(isa, inner, &shape, 1, q, k, v, mask, out);
-    scalar::attention(
-        &shape,
-        q,
-        k,
-        v,
-        mask,
-        RowsMut::new(&mut wanted, n_q, q_width),
-    );
+    if in_bytes {
+        let mut store = KvStore::new_with(isa, inner, KvPrecision::Int8, 2, DIM, n_k);
+        store.append(rows(&k), rows(&v));
+        attention_stored(&shape, q, &store, mask, out);
+        for head in k.chunks_exact_mut(DIM).chain(v.chunks_exact_mut(DIM)) {
+            let (bytes, scale) = scalar::quantise(head);
+            for (value, byte) in head.iter_mut().zip(bytes) {
+                *value = f32::from(byte) * scale;
+            }
+        }
+    } else {
+        attention_with(isa, inner, &shape, 1, q, rows(&k), rows(&v), mask, out);
+    }
+    let out = RowsMut::new(&mut wanted, n_q, q_width);
+    scalar::attention(&shape, q, rows(&k), rows(&v), mask, out);
     (greatest(&found, &wanted), tolerance)
 }
 

@@ -28,56 +28,32 @@ pub(crate) struct Steps {
     pub(crate) to: *mut u32,
 }
 
-/// Two steps of bfloat16 for each step of bytes.
+/// `WIDE` steps for each step of bytes: two of bfloat16 or four of `f32`.
 ///
 /// # Safety
-/// `count` steps must be readable, twice as many writable.
+/// `count` steps must be readable, `WIDE` times as many writable.
 #[inline(always)]
-pub(crate) unsafe fn bytes_to_bf16<S: Simd>(s: S, steps: &Steps) {
+pub(crate) unsafe fn widen_bytes<S: Simd, const WIDE: usize>(s: S, steps: &Steps) {
+    const { assert!(WIDE == 2 || WIDE == 4) };
     for step in 0..steps.count {
         let from = steps
             .from
             .wrapping_add(step.wrapping_mul(steps.from_stride));
-        let to = steps.to.wrapping_add(2 * step.wrapping_mul(steps.width));
+        let to = steps.to.wrapping_add(WIDE * step.wrapping_mul(steps.width));
         for lane in (0..steps.width).step_by(S::LANES) {
             // SAFETY: the caller vouches for the steps on both sides.
             unsafe {
                 let at = from.wrapping_add(lane);
                 s.prefetch(at.wrapping_add(AHEAD.wrapping_mul(steps.from_stride)));
                 let words = s.load_words(at);
-                let byte = |index| s.byte_on_top(words, index);
-                let to = to.wrapping_add(lane);
-                s.store_words(s.upper_halves(byte(0), byte(1)), to);
-                s.store_words(
-                    s.upper_halves(byte(2), byte(3)),
-                    to.wrapping_add(steps.width),
-                );
-            }
-        }
-    }
-}
-
-/// Four steps of `f32` for each step of bytes.
-///
-/// # Safety
-/// `count` steps must be readable, four times as many writable.
-#[inline(always)]
-pub(crate) unsafe fn bytes_to_f32<S: Simd>(s: S, steps: &Steps) {
-    for step in 0..steps.count {
-        let from = steps
-            .from
-            .wrapping_add(step.wrapping_mul(steps.from_stride));
-        let to = steps.to.wrapping_add(4 * step.wrapping_mul(steps.width));
-        for lane in (0..steps.width).step_by(S::LANES) {
-            // SAFETY: the caller vouches for the steps on both sides.
-            unsafe {
-                let at = from.wrapping_add(lane);
-                s.prefetch(at.wrapping_add(AHEAD.wrapping_mul(steps.from_stride)));
-                let words = s.load_words(at);
-                let to = to.wrapping_add(lane);
-                for index in 0..4 {
-                    let value = s.words(s.byte_on_top(words, index));
-                    s.store_words(value, to.wrapping_add(index * steps.width));
+                for index in 0..WIDE {
+                    let value = if WIDE == 2 {
+                        let byte = |half| s.byte_on_top(words, 2 * index + half);
+                        s.upper_halves(byte(0), byte(1))
+                    } else {
+                        s.words(s.byte_on_top(words, index))
+                    };
+                    s.store_words(value, to.wrapping_add(index * steps.width + lane));
                 }
             }
         }

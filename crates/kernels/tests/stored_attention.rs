@@ -2,6 +2,8 @@
 //! calls and whatever stood behind them before; over a store in bytes it is what the definition gives over the rows as
 //! they are rounded.
 
+use std::ops::Range;
+
 use colibri_kernels::attention::{
     AttentionShape, Inner, KvPrecision, KvStore, Mask, attention_stored, attention_with,
 };
@@ -26,6 +28,47 @@ fn values(count: usize, seed: u64) -> Vec<f32> {
 /// `n` rows.
 fn rows(values: &[f32], n: usize) -> Rows<'_> {
     Rows::new(values, n, values.len() / n)
+}
+
+/// Appends rows in pieces, after something else stood behind the first `kept`: it must leave no trace, whatever it was.
+fn append_in_pieces(store: &mut KvStore, k: Rows<'_>, v: Rows<'_>, kept: usize, cuts: &[usize]) {
+    let n = k.num_rows();
+    let nothing = vec![f32::NAN; n * k.num_cols()];
+    let nothing = rows(&nothing, n);
+    store.append(k.slice(0..kept), v.slice(0..kept));
+    store.append(nothing, nothing);
+    store.truncate(kept);
+    let mut done = kept;
+    for &cut in cuts {
+        let end = (done + cut).min(n);
+        store.append(k.slice(done..end), v.slice(done..end));
+        done = end;
+    }
+    store.append(k.slice(done..n), v.slice(done..n));
+}
+
+/// Queries, and what they see of `n` keys.
+fn views(n: usize, marks: &[bool]) -> [(Range<usize>, Mask<'_>); 6] {
+    [
+        (0..n, Mask::Causal { offset: 0 }),
+        (n - 1..n, Mask::Causal { offset: n - 1 }),
+        (
+            0..n,
+            Mask::Window {
+                offset: 0,
+                window: 9,
+            },
+        ),
+        (
+            n - 1..n,
+            Mask::Window {
+                offset: n - 1,
+                window: n / 2 + 1,
+            },
+        ),
+        (n / 2..n, Mask::Full),
+        (0..1, Mask::Keys(marks)),
+    ]
 }
 
 proptest! {
@@ -53,29 +96,10 @@ proptest! {
         let marks: Vec<bool> = values(n, seed ^ 3).iter().map(|&value| value > -0.5).collect();
         for isa in Isa::available() {
             let mut store = KvStore::new_with(isa, inner, KvPrecision::Auto, kv_heads, head_dim, 0);
-            // Something else stood there before: it must leave no trace, whatever it was.
-            let nothing = vec![f32::NAN; n * kv_width];
-            let nothing = Rows::new(&nothing, n, kv_width);
-            store.append(k.slice(0..kept), v.slice(0..kept));
-            store.append(nothing, nothing);
-            store.truncate(kept);
-            let mut done = kept;
-            for &cut in &cuts {
-                let end = (done + cut).min(n);
-                store.append(k.slice(done..end), v.slice(done..end));
-                done = end;
-            }
-            store.append(k.slice(done..n), v.slice(done..n));
+            append_in_pieces(&mut store, k, v, kept, &cuts);
             prop_assert_eq!(store.len(), n);
 
-            for (rows, mask) in [
-                (0..n, Mask::Causal { offset: 0 }),
-                (n - 1..n, Mask::Causal { offset: n - 1 }),
-                (0..n, Mask::Window { offset: 0, window: 9 }),
-                (n - 1..n, Mask::Window { offset: n - 1, window: n / 2 + 1 }),
-                (n / 2..n, Mask::Full),
-                (0..1, Mask::Keys(&marks)),
-            ] {
+            for (rows, mask) in views(n, &marks) {
                 let mut wanted = vec![f32::NAN; rows.len() * q_width];
                 attention_with(
                     isa,
@@ -140,28 +164,9 @@ proptest! {
             let mut at_once = new();
             at_once.append(k, v);
             let mut store = new();
-            // Something else stood there before: it must leave no trace, whatever it was.
-            let nothing = vec![f32::NAN; n * kv_width];
-            let nothing = Rows::new(&nothing, n, kv_width);
-            store.append(k.slice(0..kept), v.slice(0..kept));
-            store.append(nothing, nothing);
-            store.truncate(kept);
-            let mut done = kept;
-            for &cut in &cuts {
-                let end = (done + cut).min(n);
-                store.append(k.slice(done..end), v.slice(done..end));
-                done = end;
-            }
-            store.append(k.slice(done..n), v.slice(done..n));
+            append_in_pieces(&mut store, k, v, kept, &cuts);
 
-            for (queries, mask) in [
-                (0..n, Mask::Causal { offset: 0 }),
-                (n - 1..n, Mask::Causal { offset: n - 1 }),
-                (0..n, Mask::Window { offset: 0, window: 9 }),
-                (n - 1..n, Mask::Window { offset: n - 1, window: n / 2 + 1 }),
-                (n / 2..n, Mask::Full),
-                (0..1, Mask::Keys(&marks)),
-            ] {
+            for (queries, mask) in views(n, &marks) {
                 let mut wanted = vec![0.0; queries.len() * q_width];
                 scalar::attention(
                     &shape,

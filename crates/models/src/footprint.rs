@@ -10,6 +10,7 @@ use std::{path::Path, sync::Arc};
 pub use colibri_nn::Precision;
 use colibri_nn::{
     KvPrecision, Placement,
+    blocks::{LARGE_BLOCK_ROWS, LARGE_BYTES},
     weights::{Sizes, TensorPool, WeightStore, matrix_bytes},
 };
 
@@ -48,9 +49,6 @@ pub(crate) struct Blueprint {
 
 /// Rows that go through a half-block at a time on one thread (`colibri_kernels::parallel`), with some room.
 const BLOCK_ROWS: u64 = 112;
-/// The same of half-blocks whose weights are large, on all threads together, and the bytes that are large.
-const LARGE_BLOCK_ROWS: u64 = 384;
-const LARGE_BYTES: u64 = 24 << 20;
 /// Bytes of an `f32`.
 const FLOAT: u64 = 4;
 
@@ -203,12 +201,9 @@ impl Needs {
         let block = FLOAT * self.threads * BLOCK_ROWS;
         // Of an MLP with a gate: its weights decide.
         let gated_block = |width: usize, inner: usize| {
-            let bytes = 3 * wide(matrix_bytes(precision, inner, width));
-            let large = if bytes < LARGE_BYTES {
-                0
-            } else {
-                FLOAT * LARGE_BLOCK_ROWS
-            };
+            let is_large = 3 * matrix_bytes(precision, inner, width) >= LARGE_BYTES;
+            // On all threads together.
+            let large = FLOAT * wide(if is_large { LARGE_BLOCK_ROWS } else { 0 });
             block.max(large) * wide(2 * inner + width)
         };
         let (width, inner) = (wide(vision.hidden_size), wide(vision.intermediate_size));

@@ -42,18 +42,18 @@ pub(super) fn question(
         words.push('\n');
     }
     words.push_str(question.trim());
-    let mut content = vec![Content::Image; num_pages];
-    content.push(Content::Text(words));
-    Message {
-        role: Role::User,
-        content,
-    }
+    turn(num_pages, words)
 }
 
 /// A turn that asks `question` about pages and says nothing else, for a model that knows nothing but questions.
 pub(super) fn bare(question: &str, num_pages: usize) -> Message {
+    turn(num_pages, question.trim().to_owned())
+}
+
+/// The user's: pictures, then words.
+fn turn(num_pages: usize, words: String) -> Message {
     let mut content = vec![Content::Image; num_pages];
-    content.push(Content::Text(question.trim().to_owned()));
+    content.push(Content::Text(words));
     Message {
         role: Role::User,
         content,

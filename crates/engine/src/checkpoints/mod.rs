@@ -162,11 +162,11 @@ impl Models {
             Choice::None => return Ok(None),
             Choice::Found(located) => return Ok(Some((**located).clone())),
             Choice::Named(name) => {
-                return self.locate(name, DEFAULT_RETRIEVER, on_event).map(Some);
+                return self.locate(name, Role::Retriever, on_event).map(Some);
             }
             Choice::Auto => remembered.unwrap_or(DEFAULT_RETRIEVER),
         };
-        match self.locate_default(name, DEFAULT_RETRIEVER, on_event) {
+        match self.locate_default(name, Role::Retriever, on_event) {
             Ok(located) => Ok(Some(located)),
             Err(Error::Cancelled) => Err(Error::Cancelled),
             Err(error) => {
@@ -247,15 +247,12 @@ impl Models {
         match &self.config.generator {
             Choice::None => return Ok(None),
             Choice::Found(located) => return Ok(Some((**located).clone())),
-            Choice::Named(name) if name == BUILTIN => {
-                return builtin::locate(&self.config.builtin_dir, Role::Generator).map(Some);
-            }
             Choice::Named(name) => {
-                return self.locate(name, DEFAULT_GENERATOR, on_event).map(Some);
+                return self.locate(name, Role::Generator, on_event).map(Some);
             }
             Choice::Auto => {}
         }
-        match self.locate_default(DEFAULT_GENERATOR, DEFAULT_GENERATOR, on_event) {
+        match self.locate_default(DEFAULT_GENERATOR, Role::Generator, on_event) {
             Ok(located) => Ok(Some(located)),
             Err(Error::Cancelled) => Err(Error::Cancelled),
             Err(error) => {
@@ -301,20 +298,15 @@ impl Models {
         })
     }
 
-    /// Finds the files of a model, fetching what is missing; an adapter's base too.
+    /// Finds the files of a model that is to serve as `role`, fetching what is missing; an adapter's base too.
     ///
     /// # Errors
     /// When there is no such folder or model, or files cannot be fetched.
-    pub fn locate(
-        &self,
-        name: &str,
-        example: &'static str,
-        on_event: OnModelEvent<'_>,
-    ) -> Result<Located> {
+    pub fn locate(&self, name: &str, role: Role, on_event: OnModelEvent<'_>) -> Result<Located> {
         if name == BUILTIN {
-            return builtin::locate(&self.config.builtin_dir, Role::Retriever);
+            return builtin::locate(&self.config.builtin_dir, role);
         }
-        resolve::locate(&self.hub, name, example, on_event)
+        resolve::locate(&self.hub, name, default_for(role), on_event)
     }
 
     /// Which tensors of `second` have the values of a tensor of `first`, part by part.
@@ -328,13 +320,13 @@ impl Models {
     fn locate_default(
         &self,
         name: &str,
-        example: &'static str,
+        role: Role,
         on_event: OnModelEvent<'_>,
     ) -> Result<Located> {
         if name == BUILTIN {
-            return builtin::locate(&self.config.builtin_dir, Role::Retriever);
+            return builtin::locate(&self.config.builtin_dir, role);
         }
-        resolve::locate_default(&self.hub, name, example, on_event)
+        resolve::locate_default(&self.hub, name, default_for(role), on_event)
     }
 
     /// The models that are in memory now, without waiting for one that is being loaded.
@@ -359,6 +351,14 @@ impl Models {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Slot::Unknown;
         }
         machine::return_freed_blocks();
+    }
+}
+
+/// The model that serves in a role where none was named.
+fn default_for(role: Role) -> &'static str {
+    match role {
+        Role::Retriever => DEFAULT_RETRIEVER,
+        Role::Generator => DEFAULT_GENERATOR,
     }
 }
 

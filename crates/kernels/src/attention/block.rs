@@ -269,20 +269,11 @@ impl Block<'_> {
         let (steps, width) = (plan.value_steps(), columns.width);
         // Whole vectors of `f32` are multiplied where they lie; anything else is packed a piece at a time.
         let is_whole = columns.range.len() == width && plan.precision == Precision::F32;
-        match self.packed {
+        let (right, stride, ahead) = match self.packed {
             Packed::Whole { values, .. } => {
                 let start = columns.range.start * steps;
                 let right = &values[start..start + steps * width];
-                with_scratch(self.rows.len() * MAX_PANEL_WIDTH, |tile_sums| {
-                    self.add_values(
-                        0..steps,
-                        (right.as_ptr(), width, 0),
-                        width,
-                        weights,
-                        tile_sums,
-                    );
-                    self.write(columns, tile_sums, sums);
-                });
+                (right.as_ptr(), width, 0)
             }
             Packed::Stored {
                 values,
@@ -291,82 +282,63 @@ impl Block<'_> {
             } => {
                 let right = &values[..steps * value_stride];
                 let right = &right[columns.range.start.min(right.len())..];
-                with_scratch(self.rows.len() * MAX_PANEL_WIDTH, |tile_sums| {
-                    self.add_values(
-                        0..steps,
-                        (right.as_ptr(), value_stride, 0),
-                        width,
-                        weights,
-                        tile_sums,
-                    );
-                    self.write(columns, tile_sums, sums);
-                });
+                (right.as_ptr(), value_stride, 0)
+            }
+            Packed::AsNeeded if is_whole => {
+                let v = plan.head_of(self.sequence.v, self.head);
+                let v = v.columns(columns.range.clone());
+                (v.as_ptr().cast(), v.stride(), ROWS_AHEAD * v.stride())
             }
             Packed::Bytes {
                 values,
                 value_stride,
                 ..
             } => {
-                let seen = plan.visible(self.rows.end - 1).div_ceil(4);
-                let piece_bytes = PIECE_STEPS / plan.wide_steps(1);
-                with_scratch(
-                    (PIECE_STEPS + self.rows.len()) * MAX_PANEL_WIDTH,
-                    |scratch| {
-                        let (piece, tile_sums) =
-                            scratch.split_at_mut(PIECE_STEPS * MAX_PANEL_WIDTH);
-                        tile_sums.fill(0);
-                        for first in (0..seen).step_by(piece_bytes) {
-                            let count = piece_bytes.min(seen - first);
-                            let bytes = &values[first * value_stride + columns.range.start..];
-                            plan.widen((bytes, value_stride), count, width, piece);
-                            let range = plan.wide_steps(first)..plan.wide_steps(first + count);
-                            self.add_values(
-                                range,
-                                (piece.as_ptr(), width, 0),
-                                width,
-                                weights,
-                                tile_sums,
-                            );
-                        }
-                        self.write(columns, tile_sums, sums);
-                    },
-                );
-            }
-            Packed::AsNeeded if is_whole => {
-                let v = plan.head_of(self.sequence.v, self.head);
-                let v = v.columns(columns.range.clone());
-                let right = (v.as_ptr().cast(), v.stride(), ROWS_AHEAD * v.stride());
-                with_scratch(self.rows.len() * MAX_PANEL_WIDTH, |tile_sums| {
-                    self.add_values(0..steps, right, width, weights, tile_sums);
-                    self.write(columns, tile_sums, sums);
+                let seen = plan.wide_steps(plan.visible(self.rows.end - 1).div_ceil(4));
+                let wide = plan.wide_steps(1);
+                return self.gather_pieces(columns, weights, sums, seen, |range, piece| {
+                    let (first, count) = (range.start / wide, range.len() / wide);
+                    let bytes = &values[first * value_stride + columns.range.start..];
+                    plan.widen((bytes, value_stride), count, width, piece);
                 });
             }
             Packed::AsNeeded => {
                 let v = plan.head_of(self.sequence.v, self.head);
-                with_scratch(
-                    (PIECE_STEPS + self.rows.len()) * MAX_PANEL_WIDTH,
-                    |scratch| {
-                        let (piece, tile_sums) =
-                            scratch.split_at_mut(PIECE_STEPS * MAX_PANEL_WIDTH);
-                        tile_sums.fill(0);
-                        for first in (0..steps).step_by(PIECE_STEPS) {
-                            let range = first..(first + PIECE_STEPS).min(steps);
-                            for (step, out) in range.clone().zip(piece.chunks_exact_mut(width)) {
-                                plan.pack_step(v, columns, step, out);
-                            }
-                            self.add_values(
-                                range,
-                                (piece.as_ptr(), width, 0),
-                                width,
-                                weights,
-                                tile_sums,
-                            );
-                        }
-                        self.write(columns, tile_sums, sums);
-                    },
-                );
+                return self.gather_pieces(columns, weights, sums, steps, |range, piece| {
+                    for (step, out) in range.zip(piece.chunks_exact_mut(width)) {
+                        plan.pack_step(v, columns, step, out);
+                    }
+                });
             }
-        }
+        };
+        with_scratch(self.rows.len() * MAX_PANEL_WIDTH, |tile_sums| {
+            self.add_values(0..steps, (right, stride, ahead), width, weights, tile_sums);
+            self.write(columns, tile_sums, sums);
+        });
+    }
+
+    /// The same from `steps` steps that `make` writes a piece at a time.
+    fn gather_pieces(
+        &self,
+        columns: &Columns,
+        weights: Matrix<'_>,
+        sums: &[f32],
+        steps: usize,
+        make: impl Fn(Range<usize>, &mut [u32]),
+    ) {
+        let width = columns.width;
+        let words = (PIECE_STEPS + self.rows.len()) * MAX_PANEL_WIDTH;
+        with_scratch(words, |scratch| {
+            let (piece, tile_sums) = scratch.split_at_mut(PIECE_STEPS * MAX_PANEL_WIDTH);
+            tile_sums.fill(0);
+            for first in (0..steps).step_by(PIECE_STEPS) {
+                let range = first..(first + PIECE_STEPS).min(steps);
+                make(range.clone(), piece);
+                let right = (piece.as_ptr(), width, 0);
+                self.add_values(range, right, width, weights, tile_sums);
+            }
+            self.write(columns, tile_sums, sums);
+        });
     }
 
     /// Adds the products of steps `range` to the sums, or begins them. `right` has these steps: where they start, the

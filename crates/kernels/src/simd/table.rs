@@ -126,12 +126,12 @@ macro_rules! kernel_table {
         $(#[target_feature(enable = $features)])?
         unsafe fn widen_bytes_bf16(steps: &widen::Steps) {
             // SAFETY: the caller vouches for the places named in `steps`.
-            unsafe { widen::bytes_to_bf16($token, steps) }
+            unsafe { widen::widen_bytes::<_, 2>($token, steps) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn widen_bytes_f32(steps: &widen::Steps) {
             // SAFETY: the caller vouches for the places named in `steps`.
-            unsafe { widen::bytes_to_f32($token, steps) }
+            unsafe { widen::widen_bytes::<_, 4>($token, steps) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn quantise_nibbles(row: &[f32], codes: &mut [u8], multipliers: &mut [i8]) -> f32 {

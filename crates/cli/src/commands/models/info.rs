@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use colibri_engine::{
-    checkpoints::{ABOUT_BUILTIN, BUILTIN, DEFAULT_RETRIEVER, Part},
+    checkpoints::{ABOUT_BUILTIN, BUILTIN, Part},
     footprint::{Needs, Precision, Role},
     hub::{Hub, ModelName},
     registry::{self, Checkpoint, Kind},
@@ -41,9 +41,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
     }
     let is_builtin = args.model == BUILTIN;
     let folder = if is_builtin {
-        let located = context
-            .models()?
-            .locate(BUILTIN, DEFAULT_RETRIEVER, &|_| {});
+        let located = context.models()?.locate(BUILTIN, Role::Retriever, &|_| {});
         located?.checkpoint.folder
     } else {
         find(&hub, &args.model)?
@@ -221,9 +219,7 @@ fn compare(context: &Context, hub: &Hub, first: &str, second: &str) -> Result<Ou
     let models = context.models()?;
     let checkpoint = |name: &str| -> Result<Checkpoint> {
         if name == BUILTIN {
-            return Ok(models
-                .locate(BUILTIN, DEFAULT_RETRIEVER, &|_| {})?
-                .checkpoint);
+            return Ok(models.locate(BUILTIN, Role::Retriever, &|_| {})?.checkpoint);
         }
         let folder = find(hub, name)?;
         let base = match registry::inspect(&folder).map_err(colibri_engine::Error::from)? {

@@ -1,6 +1,6 @@
 //! `colibri models pull`: fetches models into the Hugging Face cache.
 
-use colibri_engine::checkpoints::{DEFAULT_RETRIEVER, Located};
+use colibri_engine::{checkpoints::Located, footprint::Role};
 use serde_json::json;
 
 use crate::{Outcome, context::Context, error::Result, text};
@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Outcome> {
             revision,
             checkpoint,
             ..
-        } = models.locate(name, DEFAULT_RETRIEVER, &|event| progress.on_event(event))?;
+        } = models.locate(name, Role::Retriever, &|event| progress.on_event(event))?;
         context.screen.hide_bar();
         if context.screen.json {
             context.screen.json(&json!({
