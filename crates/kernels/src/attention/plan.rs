@@ -66,11 +66,14 @@ impl Plan<'_> {
         self.n_q * self.group()
     }
 
-    /// The blocks of a sequence, whole tiles as far as possible.
+    /// The blocks of a sequence: whole tiles, but for the last.
     pub(super) fn blocks(&self) -> Vec<Range<usize>> {
-        let tile = self.kernels.tile_rows;
-        let rows = (STRIPE_WORDS / self.padded_keys().max(1)).min(STRIPE_ROWS) / tile * tile;
-        gemm::split(self.num_rows(), self.num_rows().div_ceil(rows.max(tile))).collect()
+        let (tile, rows) = (self.kernels.tile_rows, self.num_rows());
+        let at_most = (STRIPE_WORDS / self.padded_keys().max(1)).min(STRIPE_ROWS) / tile;
+        let tiles = rows.div_ceil(tile);
+        gemm::split(tiles, tiles.div_ceil(at_most.max(1)))
+            .map(|tiles| tiles.start * tile..(tiles.end * tile).min(rows))
+            .collect()
     }
 
     /// Cuts rows of a block into tiles.
