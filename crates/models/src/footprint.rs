@@ -306,12 +306,12 @@ struct Page {
 }
 
 impl Page {
-    /// The page that takes most: one that fills a square of the longest edge with tiles. Ordinary pages are drawn on three
-    /// quarters of it, and stretched to all of it.
+    /// The ordinary page that takes most: US Letter, which is a little wider than three quarters of its height and so fills a
+    /// square of the longest edge with tiles.
     fn of(config: &PreprocessorConfig, tiles: TileOptions) -> Self {
         let images = ImageProcessor::new(config.clone());
         let edge = images.longest_edge(&tiles);
-        let (width, height) = (edge - edge / 4, edge);
+        let (width, height) = ((edge * 17).div_ceil(22), edge);
         let side = u64::from(config.tile_side);
         let drawn = 3 * u64::from(width) * u64::from(height);
         let plan = images.plan(width, height, &tiles).ok();
