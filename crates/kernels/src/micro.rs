@@ -151,9 +151,9 @@ pub(crate) unsafe fn finish<S: Simd, const INTEGERS: bool>(s: S, finish: &Finish
     // SAFETY: the caller vouches for the places named in `finish`.
     unsafe {
         match finish.activation {
-            Activation::Identity => finish_rows::<S, INTEGERS, IDENTITY>(s, finish),
-            Activation::GeluTanh => finish_rows::<S, INTEGERS, GELU_TANH>(s, finish),
-            Activation::Silu => finish_rows::<S, INTEGERS, SILU>(s, finish),
+            Activation::Identity => finish_as::<S, INTEGERS, IDENTITY>(s, finish),
+            Activation::GeluTanh => finish_as::<S, INTEGERS, GELU_TANH>(s, finish),
+            Activation::Silu => finish_as::<S, INTEGERS, SILU>(s, finish),
         }
     }
 }
@@ -162,64 +162,204 @@ const IDENTITY: u8 = 0;
 const GELU_TANH: u8 = 1;
 const SILU: u8 = 2;
 
+const STORE: u8 = 0;
+const ADD: u8 = 1;
+const MULTIPLY: u8 = 2;
+const ROUND: u8 = 3;
+
+/// # Safety
+/// As for [`finish`].
 #[inline(always)]
-fn activate<S: Simd, const ACTIVATION: u8>(s: S, value: S::F) -> S::F {
-    match ACTIVATION {
-        GELU_TANH => vector::gelu_tanh_vector(s, value),
-        SILU => vector::silu_vector(s, value),
-        _ => value,
+unsafe fn finish_as<S: Simd, const INTEGERS: bool, const ACTIVATION: u8>(
+    s: S,
+    finish: &Finish<'_>,
+) {
+    // SAFETY: the caller vouches for the places named in `finish`.
+    unsafe {
+        match finish.write {
+            Write::Store => finish_tile::<S, INTEGERS, ACTIVATION, STORE>(s, finish),
+            Write::Add => finish_tile::<S, INTEGERS, ACTIVATION, ADD>(s, finish),
+            Write::Multiply => finish_tile::<S, INTEGERS, ACTIVATION, MULTIPLY>(s, finish),
+            Write::Round => finish_tile::<S, INTEGERS, ACTIVATION, ROUND>(s, finish),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`finish`].
+#[inline(always)]
+unsafe fn finish_tile<S: Simd, const INTEGERS: bool, const ACTIVATION: u8, const WRITE: u8>(
+    s: S,
+    finish: &Finish<'_>,
+) {
+    let whole = finish.columns / S::LANES;
+    // SAFETY: the caller vouches for the places named in `finish`; these are the vectors that its columns fill.
+    unsafe {
+        match whole {
+            0 => {}
+            1 => finish_columns::<S, INTEGERS, ACTIVATION, WRITE, 1>(s, finish),
+            2 => finish_columns::<S, INTEGERS, ACTIVATION, WRITE, 2>(s, finish),
+            3 => finish_columns::<S, INTEGERS, ACTIVATION, WRITE, 3>(s, finish),
+            _ => finish_columns::<S, INTEGERS, ACTIVATION, WRITE, 4>(s, finish),
+        }
+        if !finish.columns.is_multiple_of(S::LANES) {
+            finish_rest::<S, INTEGERS, ACTIVATION, WRITE>(s, finish, whole * S::LANES);
+        }
+    }
+}
+
+/// What every value of a column is treated with.
+#[derive(Clone, Copy)]
+struct Column<S: Simd> {
+    /// Integer sums only.
+    offset: S::W,
+    /// Integer sums only.
+    scale: S::F,
+    bias: S::F,
+}
+
+impl<S: Simd> Column<S> {
+    /// The vector of columns from `at` on, of which the first `len` exist.
+    #[inline(always)]
+    fn load<const INTEGERS: bool>(s: S, finish: &Finish<'_>, at: usize, len: usize) -> Self {
+        let bias = match finish.bias {
+            Some(bias) if len == S::LANES => s.load(&bias[at..]),
+            Some(bias) => s.load_part(&bias[at..at + len]),
+            None => s.splat(0.0),
+        };
+        if !INTEGERS {
+            let (offset, scale) = (s.zero_words(), s.splat(1.0));
+            return Self {
+                offset,
+                scale,
+                bias,
+            };
+        }
+        let offset = &finish.compensation[at..at + S::LANES];
+        Self {
+            // SAFETY: the slice is cut to whole vectors by its bounds check.
+            offset: unsafe { s.load_words(offset.as_ptr()) },
+            scale: s.load(&finish.column_scales[at..]),
+            bias,
+        }
+    }
+
+    /// A vector of sums as values.
+    #[inline(always)]
+    fn apply<const INTEGERS: bool, const ACTIVATION: u8, const WRITE: u8>(
+        &self,
+        s: S,
+        sum: S::W,
+        row_scale: S::F,
+    ) -> S::F {
+        let value = if INTEGERS {
+            let scale = s.mul(row_scale, self.scale);
+            let whole = s.integers_to_floats(s.sub_words(sum, self.offset));
+            s.mul_add(whole, scale, self.bias)
+        } else {
+            s.add(s.floats(sum), self.bias)
+        };
+        match ACTIVATION {
+            GELU_TANH if WRITE == ROUND => vector::gelu_tanh_brief_vector(s, value),
+            GELU_TANH => vector::gelu_tanh_vector(s, value),
+            SILU => vector::silu_vector(s, value),
+            _ => value,
+        }
     }
 }
 
 #[inline(always)]
-unsafe fn finish_rows<S: Simd, const INTEGERS: bool, const ACTIVATION: u8>(
+fn row_scale<S: Simd, const INTEGERS: bool>(s: S, finish: &Finish<'_>, row: usize) -> S::F {
+    s.splat(if INTEGERS {
+        finish.row_scales[row]
+    } else {
+        1.0
+    })
+}
+
+/// The first `VECTORS` vectors of columns, all of them full.
+///
+/// # Safety
+/// As for [`finish`].
+#[inline(always)]
+unsafe fn finish_columns<
+    S: Simd,
+    const INTEGERS: bool,
+    const ACTIVATION: u8,
+    const WRITE: u8,
+    const VECTORS: usize,
+>(
     s: S,
     finish: &Finish<'_>,
 ) {
+    let mut columns = [Column::load::<INTEGERS>(s, finish, 0, S::LANES); VECTORS];
+    for (vector, column) in columns.iter_mut().enumerate() {
+        *column = Column::load::<INTEGERS>(s, finish, vector * S::LANES, S::LANES);
+    }
+    // Places are computed with wrapping arithmetic, as in `tile`.
     for row in 0..finish.rows {
-        let row_scale = if INTEGERS {
-            s.splat(finish.row_scales[row])
-        } else {
-            s.splat(1.0)
-        };
-        // SAFETY: the caller vouches for `columns` values of output in every row.
-        let out = unsafe {
-            std::slice::from_raw_parts_mut(finish.out.add(row * finish.out_stride), finish.columns)
-        };
-        for (index, out) in out.chunks_mut(S::LANES).enumerate() {
-            let at = index * S::LANES;
-            // SAFETY: the caller vouches for whole vectors of sums.
-            let sum = unsafe { s.load_words(finish.sums.add(row * finish.sums_stride + at)) };
-            let bias = match finish.bias {
-                Some(bias) if out.len() == S::LANES => s.load(&bias[at..]),
-                Some(bias) => s.load_part(&bias[at..at + out.len()]),
-                None => s.splat(0.0),
-            };
-            let mut value = if INTEGERS {
-                // SAFETY: the slice is cut to whole vectors by its bounds check.
-                let offset =
-                    unsafe { s.load_words(finish.compensation[at..at + S::LANES].as_ptr()) };
-                let scale = s.mul(row_scale, s.load(&finish.column_scales[at..]));
-                s.mul_add(s.integers_to_floats(s.sub_words(sum, offset)), scale, bias)
-            } else {
-                s.add(s.floats(sum), bias)
-            };
-            value = activate::<S, ACTIVATION>(s, value);
-            if out.len() == S::LANES {
-                value = match finish.write {
-                    Write::Store => value,
-                    Write::Add => s.add(value, s.load(out)),
-                    Write::Multiply => s.mul(s.load(out), value),
+        let row_scale = row_scale::<S, INTEGERS>(s, finish, row);
+        let sums = finish
+            .sums
+            .wrapping_add(row.wrapping_mul(finish.sums_stride));
+        let out = finish.out.wrapping_add(row.wrapping_mul(finish.out_stride));
+        for (vector, column) in columns.iter().enumerate() {
+            let at = vector * S::LANES;
+            // SAFETY: the caller vouches for whole vectors of sums and for the columns of output in every row, of
+            // which these are full vectors.
+            unsafe {
+                let sum = s.load_words(sums.wrapping_add(at));
+                let value = column.apply::<INTEGERS, ACTIVATION, WRITE>(s, sum, row_scale);
+                if WRITE == ROUND {
+                    let to = out.cast::<u16>().wrapping_add(at);
+                    s.store_bf16(value, std::slice::from_raw_parts_mut(to, S::LANES));
+                    continue;
+                }
+                let to = std::slice::from_raw_parts_mut(out.wrapping_add(at), S::LANES);
+                let value = match WRITE {
+                    ADD => s.add(value, s.load(to)),
+                    MULTIPLY => s.mul(s.load(to), value),
+                    _ => value,
                 };
-                s.store(value, out);
-            } else {
-                value = match finish.write {
-                    Write::Store => value,
-                    Write::Add => s.add(value, s.load_part(out)),
-                    Write::Multiply => s.mul(s.load_part(out), value),
-                };
-                s.store_part(value, out);
+                s.store(value, to);
             }
+        }
+    }
+}
+
+/// The columns from `at` on, which fill no vector.
+///
+/// # Safety
+/// As for [`finish`].
+#[inline(always)]
+unsafe fn finish_rest<S: Simd, const INTEGERS: bool, const ACTIVATION: u8, const WRITE: u8>(
+    s: S,
+    finish: &Finish<'_>,
+    at: usize,
+) {
+    let len = finish.columns - at;
+    let column = Column::load::<INTEGERS>(s, finish, at, len);
+    for row in 0..finish.rows {
+        let row_scale = row_scale::<S, INTEGERS>(s, finish, row);
+        // SAFETY: the caller vouches for whole vectors of sums and for the columns of output in every row.
+        unsafe {
+            let sum = s.load_words(finish.sums.add(row * finish.sums_stride + at));
+            let value = column.apply::<INTEGERS, ACTIVATION, WRITE>(s, sum, row_scale);
+            let out = finish.out.add(row * finish.out_stride);
+            if WRITE == ROUND {
+                let mut last = [0; 16];
+                s.store_bf16(value, &mut last);
+                let to = std::slice::from_raw_parts_mut(out.cast::<u16>().add(at), len);
+                to.copy_from_slice(&last[..len]);
+                continue;
+            }
+            let to = std::slice::from_raw_parts_mut(out.add(at), len);
+            let value = match WRITE {
+                ADD => s.add(value, s.load_part(to)),
+                MULTIPLY => s.mul(s.load_part(to), value),
+                _ => value,
+            };
+            s.store_part(value, to);
         }
     }
 }

@@ -41,6 +41,8 @@ pub fn for_each(num_jobs: usize, estimated_nanos: u64, job: impl Fn(usize) + Syn
 /// Rows in a block of [`for_each_block`], about: 96 rows of 3072 `f32` are 1.2 MB, so that what one step of a block
 /// writes for the next stays in the second level of cache or just behind it.
 const BLOCK_ROWS: usize = 96;
+/// Rows in the least block: whole tiles on every path. Blocks are whole numbers of these.
+const GRAIN_ROWS: usize = 12;
 /// Weights of a half-block from which on they are not read anew for every few rows: what a third level of cache holds.
 pub const LARGE_BYTES: usize = 24 << 20;
 /// Rows in a block where weights are large, about: they bound the memory between two products.
@@ -78,15 +80,14 @@ pub fn for_each_block<const N: usize>(
     });
     let threads = num_threads();
     let is_large = weight_bytes >= LARGE_BYTES;
-    let blocks = if num_rows < MIN_ROWS_PER_THREAD * threads || estimated_nanos < MIN_PARALLEL_NANOS
-    {
-        1
-    } else if is_large {
-        num_rows.div_ceil(LARGE_BLOCK_ROWS)
-    } else {
-        num_rows.div_ceil(BLOCK_ROWS).next_multiple_of(threads)
-    };
-    let ranges: Vec<Range<usize>> = split(num_rows, blocks).collect();
+    let ranges: Vec<Range<usize>> =
+        if num_rows < MIN_ROWS_PER_THREAD * threads || estimated_nanos < MIN_PARALLEL_NANOS {
+            split(num_rows, 1).collect()
+        } else if is_large {
+            split(num_rows, num_rows.div_ceil(LARGE_BLOCK_ROWS)).collect()
+        } else {
+            falling(num_rows, threads)
+        };
     let run = |index: usize| {
         let range = ranges[index].clone();
         let parts = buffers.map(|(data, width)| {
@@ -100,10 +101,24 @@ pub fn for_each_block<const N: usize>(
         job(range, parts);
     };
     if is_large {
-        (0..blocks).for_each(run);
+        (0..ranges.len()).for_each(run);
     } else {
-        for_each(blocks, estimated_nanos, run);
+        for_each(ranges.len(), estimated_nanos, run);
     }
+}
+
+/// Blocks that become smaller towards the end, so that threads which are not equally fast still end together.
+fn falling(num_rows: usize, threads: usize) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let mut start = 0;
+    while start < num_rows {
+        let left = num_rows - start;
+        let rows =
+            (left / (2 * threads) / GRAIN_ROWS * GRAIN_ROWS).clamp(2 * GRAIN_ROWS, BLOCK_ROWS);
+        ranges.push(start..start + rows.min(left));
+        start += rows.min(left);
+    }
+    ranges
 }
 
 /// A pointer into a buffer that several jobs write at different places.

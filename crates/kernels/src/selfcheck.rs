@@ -62,6 +62,7 @@ pub fn run() -> Vec<Check> {
         add("product bf16", product(isa, Precision::Bf16));
         add("product int8", product(isa, Precision::Int8));
         add("product int4", product(isa, Precision::Int4));
+        add("product rounded, GELU", rounded(isa));
         add("gated product bf16", gated(isa, Precision::Bf16));
         add("gated product int8", gated(isa, Precision::Int8));
         add("attention f32", attention(isa, Inner::F32, false, 3e-6));
@@ -150,6 +151,45 @@ fn product(isa: Isa, precision: Precision) -> (f64, f64) {
     );
     // Roundings of sums of `INNER` terms below one.
     (greatest(&found, &wanted), 1e-6 * INNER as f64)
+}
+
+/// A product that writes bfloat16, two to a word.
+fn rounded(isa: Isa) -> (f64, f64) {
+    const EVEN: usize = OUT - 1;
+    let (x, w) = (values(ROWS * INNER, 21), values(EVEN * INNER, 22));
+    let weights = PackedMatrix::from_rows_with(isa, Precision::Int8, EVEN, INNER, &w);
+    let mut words = vec![f32::NAN; ROWS * EVEN / 2];
+    matmul(
+        Rows::new(&x, ROWS, INNER),
+        Product {
+            weights: &weights,
+            bias: None,
+            activation: Activation::GeluTanh,
+            write: Write::Round,
+            out: RowsMut::new(&mut words, ROWS, EVEN / 2),
+        },
+    );
+    let halves = |word: &f32| [word.to_bits() as u16, (word.to_bits() >> 16) as u16];
+    let found: Vec<f32> = words
+        .iter()
+        .flat_map(halves)
+        .map(|half| bf16::from_bits(half).to_f32())
+        .collect();
+    let (x, w) = (
+        narrow(Precision::Int8, &x, false),
+        narrow(Precision::Int8, &w, true),
+    );
+    let mut wanted = vec![0.0; ROWS * EVEN];
+    scalar::matmul(
+        Rows::new(&x, ROWS, INNER),
+        Rows::new(&w, EVEN, INNER),
+        RowsMut::new(&mut wanted, ROWS, EVEN),
+    );
+    for value in &mut wanted {
+        *value = scalar::gelu_tanh(*value);
+    }
+    // Half of the last place of bfloat16 of results below 32, and a tenth more for the exponential.
+    (greatest(&found, &wanted), 0.07)
 }
 
 fn gated(isa: Isa, precision: Precision) -> (f64, f64) {

@@ -27,9 +27,9 @@ const EXP2: [f32; 6] = [
     0.000_153_458_12,
 ];
 
-/// Coefficients of `2^f` for results that are rounded to bfloat16, degree 3: relative error 8e-5, a twentieth of
-/// the rounding.
-const EXP2_BRIEF: [f32; 4] = [0.999_928_1, 0.693_261, 0.242_611_12, 0.055_171_672];
+/// Coefficients of `2^f` on [0, 1] for results that are rounded to bfloat16, degree 3 (minimax): relative error 8e-5, a
+/// twentieth of the rounding.
+const EXP2_BRIEF: [f32; 4] = [0.999_925_2, 0.695_833_56, 0.226_067_16, 0.078_024_52];
 
 /// `2^x`: zero below [`Simd::MIN_EXPONENT`], infinity from 128, NaN for NaN.
 #[inline(always)]
@@ -43,9 +43,7 @@ pub(crate) fn exp2_vector<S: Simd>(s: S, x: S::F) -> S::F {
 /// `2^x` like [`exp2_vector`], good enough for bfloat16.
 #[inline(always)]
 fn exp2_brief_vector<S: Simd>(s: S, x: S::F) -> S::F {
-    let x = s.max(s.splat(S::MIN_EXPONENT), s.min(s.splat(128.0), x));
-    let whole = s.round(x);
-    let rest = s.sub(x, whole);
+    let (rest, whole) = s.split_exponent(x);
     let mut value = s.splat(EXP2_BRIEF[3]);
     for coefficient in [EXP2_BRIEF[2], EXP2_BRIEF[1], EXP2_BRIEF[0]] {
         value = s.mul_add(value, rest, s.splat(coefficient));
@@ -88,15 +86,34 @@ fn gated<S: Simd>(s: S, x: S::F, power: S::F) -> S::F {
     s.mul(s.max(s.splat(-128.0), x), gate)
 }
 
+/// -2 · √(2/π) · log2(e), and the same times 0.044715.
+const GELU_LINEAR: f32 = -2.302_208_2;
+const GELU_CUBIC: f32 = -0.102_943_24;
+
 /// `0.5 · x · (1 + tanh(u))` with `u = √(2/π) · (x + 0.044715 · x³)`, written as `x / (1 + exp(-2 u))`: the
 /// same function without the cancellation at negative `x`.
 #[inline(always)]
 pub(crate) fn gelu_tanh_vector<S: Simd>(s: S, x: S::F) -> S::F {
-    // -2 · √(2/π) · log2(e), and the same times 0.044715.
-    const LINEAR: f32 = -2.302_208_2;
-    const CUBIC: f32 = -0.102_943_24;
-    let power = s.mul(x, s.mul_add(s.mul(x, x), s.splat(CUBIC), s.splat(LINEAR)));
-    gated(s, x, power)
+    gated(s, x, gelu_power(s, x))
+}
+
+/// The same for results that are rounded to bfloat16: relative error 2e-4, a tenth of the rounding.
+#[inline(always)]
+pub(crate) fn gelu_tanh_brief_vector<S: Simd>(s: S, x: S::F) -> S::F {
+    // Below -128 the result is zero for all purposes, and negative infinity gives the limit.
+    let x = s.max(s.splat(-128.0), x);
+    let exponential = exp2_brief_vector(s, gelu_power(s, x));
+    let gate = s.reciprocal_brief(s.add(exponential, s.splat(1.0)));
+    s.mul(x, gate)
+}
+
+#[inline(always)]
+fn gelu_power<S: Simd>(s: S, x: S::F) -> S::F {
+    let square = s.mul(x, x);
+    s.mul(
+        x,
+        s.mul_add(square, s.splat(GELU_CUBIC), s.splat(GELU_LINEAR)),
+    )
 }
 
 /// `x / (1 + exp(-x))`.
@@ -216,11 +233,18 @@ pub(crate) fn layer_norm<S: Simd>(
     let rest: f32 = rest.iter().map(|value| (value - mean).powi(2)).sum();
     let variance = (squares + rest) / count;
     let inverse = s.splat(1.0 / (variance + eps).sqrt());
-    out.copy_from_slice(x);
-    zip!(s, out, weight, |value, weight| {
-        s.mul(s.mul(s.sub(value, center), inverse), weight)
-    });
-    zip!(s, out, bias, |value, bias| s.add(value, bias));
+    let end = whole.len();
+    for at in (0..end).step_by(S::LANES) {
+        let next = at..at + S::LANES;
+        let value = s.mul(s.sub(s.load(&x[next.clone()]), center), inverse);
+        let (weight, bias) = (s.load(&weight[next.clone()]), s.load(&bias[next.clone()]));
+        s.store(s.add(s.mul(value, weight), bias), &mut out[next]);
+    }
+    if end < x.len() {
+        let value = s.mul(s.sub(s.load_part(&x[end..]), center), inverse);
+        let (weight, bias) = (s.load_part(&weight[end..]), s.load_part(&bias[end..]));
+        s.store_part(s.add(s.mul(value, weight), bias), &mut out[end..]);
+    }
 }
 
 #[inline(always)]
@@ -271,17 +295,19 @@ pub(crate) fn multiply<S: Simd>(s: S, values: &mut [f32], factors: &[f32]) {
     zip!(s, values, factors, |value, factor| s.mul(value, factor));
 }
 
-/// Replaces scores, given as exponents of two, by `2^(score - greatest)` and returns the sum of the results.
+/// Replaces scores by `2^(factor · (score - greatest))`, `factor` being positive, and returns the sum of the results.
 /// A bias of negative infinity hides a key; when all are hidden everything becomes zero, the sum too.
 ///
 /// The length is a whole number of vectors; both lengths agree.
 #[inline(always)]
-pub(crate) fn softmax<S: Simd>(s: S, scores: &mut [f32], bias: Option<&[f32]>) -> f32 {
-    let shift = hide_and_find_greatest(s, scores, bias);
+pub(crate) fn softmax<S: Simd>(s: S, scores: &mut [f32], factor: f32, bias: Option<&[f32]>) -> f32 {
+    // What rounding the greatest makes of it is the same for all, and falls out of the quotients.
+    let shift = s.splat(-factor * hide_and_find_greatest(s, scores, bias));
+    let factor = s.splat(factor);
     let mut sums = [s.splat(0.0); 4];
     for blocks in scores.chunks_mut(4 * S::LANES) {
         for (block, sum) in blocks.chunks_exact_mut(S::LANES).zip(&mut sums) {
-            let value = exp2_vector(s, s.sub(s.load(block), shift));
+            let value = exp2_vector(s, s.mul_add(s.load(block), factor, shift));
             *sum = s.add(*sum, value);
             s.store(value, block);
         }
@@ -295,51 +321,68 @@ pub(crate) fn softmax<S: Simd>(s: S, scores: &mut [f32], bias: Option<&[f32]>) -
 pub(crate) fn softmax_bf16<S: Simd>(
     s: S,
     scores: &mut [f32],
+    factor: f32,
     bias: Option<&[f32]>,
     out: &mut [u32],
 ) -> f32 {
-    let shift = hide_and_find_greatest(s, scores, bias);
+    let shift = s.splat(-factor * hide_and_find_greatest(s, scores, bias));
+    let factor = s.splat(factor);
     let out: &mut [u16] = halves(out);
     let mut sums = [s.splat(0.0); 4];
-    for (blocks, out) in scores
-        .chunks(4 * S::LANES)
-        .zip(out.chunks_mut(4 * S::LANES))
+    let whole = scores.len() - scores.len() % (4 * S::LANES);
+    let (full, rest) = scores.split_at(whole);
+    let (full_out, rest_out) = out.split_at_mut(whole);
+    for (block, out) in full
+        .chunks_exact(4 * S::LANES)
+        .zip(full_out.chunks_exact_mut(4 * S::LANES))
     {
-        let blocks = blocks
-            .chunks_exact(S::LANES)
-            .zip(out.chunks_exact_mut(S::LANES));
-        for ((block, out), sum) in blocks.zip(&mut sums) {
-            let value = exp2_brief_vector(s, s.sub(s.load(block), shift));
+        for (vector, sum) in sums.iter_mut().enumerate() {
+            let at = vector * S::LANES..(vector + 1) * S::LANES;
+            let score = s.load(&block[at.clone()]);
+            let value = exp2_brief_vector(s, s.mul_add(score, factor, shift));
             *sum = s.add(*sum, value);
-            s.store_bf16(value, out);
+            s.store_bf16(value, &mut out[at]);
         }
+    }
+    let rest = rest.chunks_exact(S::LANES);
+    let vectors = rest.zip(rest_out.chunks_exact_mut(S::LANES));
+    for ((block, out), sum) in vectors.zip(&mut sums) {
+        let value = exp2_brief_vector(s, s.mul_add(s.load(block), factor, shift));
+        *sum = s.add(*sum, value);
+        s.store_bf16(value, out);
     }
     s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
 }
 
-/// Adds the bias to the scores and returns the greatest in every lane; zero when there is no visible key, so
+/// Adds the bias to the scores and returns the greatest; zero when there is no visible key, so
 /// that its difference to negative infinity is negative infinity and not NaN.
 #[inline(always)]
-fn hide_and_find_greatest<S: Simd>(s: S, scores: &mut [f32], bias: Option<&[f32]>) -> S::F {
+fn hide_and_find_greatest<S: Simd>(s: S, scores: &mut [f32], bias: Option<&[f32]>) -> f32 {
     if let Some(bias) = bias {
         zip!(s, scores, bias, |score, bias| s.add(score, bias));
     }
     let mut greatest = [s.splat(f32::NEG_INFINITY); 4];
-    for blocks in scores.chunks(4 * S::LANES) {
-        for (block, greatest) in blocks.chunks_exact(S::LANES).zip(&mut greatest) {
-            *greatest = s.max(*greatest, s.load(block));
+    let mut blocks = scores.chunks_exact(4 * S::LANES);
+    for block in &mut blocks {
+        for (vector, greatest) in greatest.iter_mut().enumerate() {
+            let score = s.load(&block[vector * S::LANES..(vector + 1) * S::LANES]);
+            *greatest = s.max(*greatest, score);
         }
+    }
+    let rest = blocks.remainder().chunks_exact(S::LANES);
+    for (block, greatest) in rest.zip(&mut greatest) {
+        *greatest = s.max(*greatest, s.load(block));
     }
     let pair = s.max(
         s.max(greatest[0], greatest[1]),
         s.max(greatest[2], greatest[3]),
     );
     let greatest = s.greatest(pair);
-    s.splat(if greatest == f32::NEG_INFINITY {
+    if greatest == f32::NEG_INFINITY {
         0.0
     } else {
         greatest
-    })
+    }
 }
 
 /// Rounds a row to bfloat16, two to a word; the last word is filled with zero.
@@ -379,22 +422,78 @@ pub(crate) fn pair_bf16<S: Simd>(s: S, low: &[f32], high: &[f32], out: &mut [u32
     }
 }
 
+/// Interleaves two rows of bfloat16, the first in the low half of each word.
+#[inline(always)]
+pub(crate) fn pair_halves(low: &[u16], high: &[u16], out: &mut [u32]) {
+    for ((&low, &high), out) in low.iter().zip(high).zip(out) {
+        *out = u32::from(low) | u32::from(high) << 16;
+    }
+}
+
+/// A row that is narrowed to bytes.
+pub(crate) trait Narrowed<S: Simd>: Copy {
+    fn len(self) -> usize;
+    /// `LANES` values from `at` on.
+    fn load(self, s: S, at: usize) -> S::F;
+    /// Those from `at` on, fewer than `LANES`, zeros above.
+    fn load_rest(self, s: S, at: usize) -> S::F;
+}
+
+impl<S: Simd> Narrowed<S> for &[f32] {
+    #[inline(always)]
+    fn len(self) -> usize {
+        <[f32]>::len(self)
+    }
+    #[inline(always)]
+    fn load(self, s: S, at: usize) -> S::F {
+        s.load(&self[at..at + S::LANES])
+    }
+    #[inline(always)]
+    fn load_rest(self, s: S, at: usize) -> S::F {
+        s.load_part(&self[at..])
+    }
+}
+
+/// bfloat16, given as bits.
+impl<S: Simd> Narrowed<S> for &[u16] {
+    #[inline(always)]
+    fn len(self) -> usize {
+        <[u16]>::len(self)
+    }
+    #[inline(always)]
+    fn load(self, s: S, at: usize) -> S::F {
+        s.load_bf16(&self[at..at + S::LANES])
+    }
+    #[inline(always)]
+    fn load_rest(self, s: S, at: usize) -> S::F {
+        let mut last = [0; 16];
+        let rest = &self[at..];
+        last[..rest.len()].copy_from_slice(rest);
+        s.load_bf16(&last)
+    }
+}
+
 /// Rounds `row / scale` to whole numbers of at most 127, stores them with `offset` added, four to a word, and
 /// returns the scale. A row that is not finite gives zeros and a scale of NaN.
 #[inline(always)]
-pub(crate) fn narrow_bytes<S: Simd>(s: S, row: &[f32], offset: i32, out: &mut [u32]) -> f32 {
+pub(crate) fn narrow_bytes<S: Simd>(
+    s: S,
+    row: impl Narrowed<S>,
+    offset: i32,
+    out: &mut [u32],
+) -> f32 {
+    let whole = row.len() - row.len() % S::LANES;
     let mut greatest = s.splat(0.0);
     // Zero times a finite value is zero; times anything else it is NaN.
     let mut finite = s.splat(0.0);
     let zero = s.splat(0.0);
-    let mut blocks = row.chunks_exact(S::LANES);
-    for block in &mut blocks {
-        let value = s.load(block);
+    for at in (0..whole).step_by(S::LANES) {
+        let value = row.load(s, at);
         greatest = s.max(greatest, s.abs(value));
         finite = s.mul_add(value, zero, finite);
     }
-    if !blocks.remainder().is_empty() {
-        let value = s.load_part(blocks.remainder());
+    if whole < row.len() {
+        let value = row.load_rest(s, whole);
         greatest = s.max(greatest, s.abs(value));
         finite = s.mul_add(value, zero, finite);
     }
@@ -410,25 +509,23 @@ pub(crate) fn narrow_bytes<S: Simd>(s: S, row: &[f32], offset: i32, out: &mut [u
     } else {
         0.0
     };
-    let (factor, low, high) = (s.splat(inverse), s.splat(-127.0), s.splat(127.0));
+    // No product is above 127 by more than its own rounding.
+    let factor = s.splat(inverse);
     let bytes = bytes(out);
-    let mut blocks = row.chunks_exact(S::LANES);
-    let mut at = 0;
     if !is_finite {
         bytes.fill(offset as u8);
         return scale;
     }
-    for block in &mut blocks {
-        let whole = s.round(s.mul(s.load(block), factor));
-        s.store_bytes(s.max(low, s.min(high, whole)), offset, &mut bytes[at..]);
-        at += S::LANES;
+    for at in (0..whole).step_by(S::LANES) {
+        let value = s.mul(row.load(s, at), factor);
+        s.store_bytes(value, offset, &mut bytes[at..]);
     }
-    if !blocks.remainder().is_empty() {
+    if whole < row.len() {
         let mut last = [0; 16];
-        let whole = s.round(s.mul(s.load_part(blocks.remainder()), factor));
-        s.store_bytes(s.max(low, s.min(high, whole)), offset, &mut last);
+        let value = s.mul(row.load_rest(s, whole), factor);
+        s.store_bytes(value, offset, &mut last);
         let end = bytes.len();
-        bytes[at..].copy_from_slice(&last[..end - at]);
+        bytes[whole..].copy_from_slice(&last[..end - whole]);
     }
     scale
 }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use colibri_kernels::{
     activation::{gelu_tanh, gelu_tanh_mul, silu_mul},
+    attention::takes_rounded,
     gemm::{
-        Activation, PackedMatrix, Precision, Product, Write, matmul, matmul_gated, matmul_group,
+        Activation, Input, PackedMatrix, Precision, Product, Write, matmul, matmul_gated,
+        matmul_group,
     },
+    isa::Isa,
     rows::{Rows, RowsMut},
 };
 
@@ -73,7 +76,7 @@ pub struct Linear {
 /// One product of a group that shares its input.
 pub(crate) struct Target<'a> {
     pub(crate) linear: &'a Linear,
-    /// `(rows, outputs)`, row-major.
+    /// `(rows, outputs)`, row-major; half as wide where results are rounded ([`Write::Round`], plain layers only).
     pub(crate) out: &'a mut [f32],
     pub(crate) activation: Activation,
     pub(crate) write: Write,
@@ -152,6 +155,14 @@ impl Linear {
         }
     }
 
+    /// Whether this layer may write rounded results ([`Write::Round`]) or read what was rounded: one product, with no
+    /// adapter beside it, whose weights are rounded as well, on a machine that multiplies bfloat16.
+    pub(crate) fn takes_rounded(&self) -> bool {
+        self.plain()
+            .is_some_and(|weights| weights.precision() != Precision::F32)
+            && takes_rounded(Isa::detect())
+    }
+
     fn bias_values(&self) -> Option<&[f32]> {
         match &self.bias {
             Some(Bias::Values(values)) => Some(values),
@@ -224,7 +235,8 @@ fn dense_product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 
 /// Calculates all targets from the same rows: one conversion of the input, one parallel region for the
 /// base products and the adapters' `A`, then the adapters' `B` added on top.
-pub(crate) fn project(x: Rows<'_>, mut targets: Vec<Target<'_>>) {
+pub(crate) fn project<'a>(x: impl Into<Input<'a>>, mut targets: Vec<Target<'_>>) {
+    let x = x.into();
     let num_rows = x.num_rows();
     let mut low: Vec<Option<Scratch>> = targets
         .iter()
@@ -257,7 +269,10 @@ pub(crate) fn project(x: Rows<'_>, mut targets: Vec<Target<'_>>) {
             bias: target.linear.bias_values(),
             activation: target.activation,
             write: target.write,
-            out: RowsMut::new(&mut *target.out, num_rows, target.linear.outputs),
+            out: {
+                let halves = if target.write == Write::Round { 2 } else { 1 };
+                RowsMut::new(&mut *target.out, num_rows, target.linear.outputs / halves)
+            },
         });
         if let (Some((Storage::Packed(a), _)), Some(low)) = (&target.linear.lora, low) {
             products.push(Product {

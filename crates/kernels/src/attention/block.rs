@@ -91,10 +91,8 @@ impl Block<'_> {
     /// the usual layouts, so that they would be waited for one after another.
     fn fetch_ahead(&self) {
         let (plan, group) = (self.plan, self.plan.group());
-        let (start, len) = (
-            self.head * group * plan.shape.head_dim,
-            group * plan.shape.head_dim,
-        );
+        let dim = plan.shape.head_dim;
+        let (start, len) = (self.head * group * dim, group * dim);
         for row in self.rows.start / group..self.rows.end.div_ceil(group) {
             let out_row = self.sequence.index * plan.n_q + row;
             prefetch(
@@ -105,27 +103,25 @@ impl Block<'_> {
             );
         }
         let next = self.rows.end / group..(self.rows.end + self.rows.len()) / group;
+        let (start, len) = (start * plan.row_width() / dim, len * plan.row_width() / dim);
         for row in next.start..next.end.min(plan.n_q) {
             prefetch(self.sequence.q.row(row)[start..].as_ptr(), len);
         }
     }
 
-    /// Copies the query rows, times the scale, as exponents of two.
+    /// Copies the query rows, in the type that is multiplied.
     pub(super) fn take_queries(&self, queries: &mut [u32]) {
         let plan = self.plan;
-        let (dim, group) = (plan.shape.head_dim, plan.group());
-        let factor = plan.shape.scale * std::f32::consts::LOG2_E;
-        let is_f32 = plan.precision == Precision::F32;
-        let mut scaled = vec![0.0; if is_f32 { 0 } else { dim }];
+        let group = plan.group();
         let rows = queries.chunks_exact_mut(plan.query_stride().max(1));
         for (row, out) in self.rows.clone().zip(rows) {
-            let start = (self.head * group + row % group) * dim;
-            let from = &self.sequence.q.row(row / group)[start..start + dim];
-            if is_f32 {
-                (plan.kernels.scale)(from, factor, bytemuck::cast_slice_mut(&mut out[..dim]));
+            let head = self.head * group + row % group;
+            let from = plan.head_of(self.sequence.q, head).row(row / group);
+            let out = &mut out[..plan.dim_words()];
+            if plan.is_rounded || plan.precision == Precision::F32 {
+                out.copy_from_slice(bytemuck::cast_slice(from));
             } else {
-                (plan.kernels.scale)(from, factor, &mut scaled);
-                (plan.kernels.narrow_bf16)(&scaled, &mut out[..plan.dim_words()]);
+                (plan.kernels.narrow_bf16)(from, out);
             }
         }
     }
@@ -211,6 +207,7 @@ impl Block<'_> {
         sums: &mut [f32],
     ) -> Matrix<'a> {
         let plan = self.plan;
+        let factor = plan.shape.scale * std::f32::consts::LOG2_E;
         let (score_stride, weight_stride) = (plan.score_stride(), plan.weight_stride());
         for tile_rows in plan.tiles(self.rows.len()) {
             let seen_by_tile = plan.visible(self.rows.start + tile_rows.end - 1);
@@ -231,7 +228,7 @@ impl Block<'_> {
                     Packed::Whole { .. } | Packed::Stored { .. } | Packed::AsNeeded => None,
                 };
                 if weight_stride == 0 || value_scales.is_some() {
-                    sums[row] = (plan.kernels.softmax)(&mut scores[..length], bias);
+                    sums[row] = (plan.kernels.softmax)(&mut scores[..length], factor, bias);
                 }
                 if let Some(scales) = value_scales {
                     (plan.kernels.multiply)(&mut scores[..length], scales);
@@ -245,7 +242,8 @@ impl Block<'_> {
                     if value_scales.is_some() {
                         (plan.kernels.narrow_bf16)(&scores[..length], out);
                     } else {
-                        sums[row] = (plan.kernels.softmax_bf16)(&mut scores[..length], bias, out);
+                        sums[row] =
+                            (plan.kernels.softmax_bf16)(&mut scores[..length], factor, bias, out);
                     }
                 }
             }

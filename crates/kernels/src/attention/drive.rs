@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::attention::block::{Block, Packed};
 use crate::attention::plan::{Plan, STRIPE_ROWS, Sequence};
-use crate::attention::{AttentionShape, Inner, KvStore, Mask};
+use crate::attention::{AttentionShape, KvStore, Mask, Operands};
 use crate::gemm;
 use crate::isa::Isa;
 use crate::memory::with_scratch;
@@ -21,27 +21,22 @@ const STEP_TILES: usize = 2;
 /// Keys from which it pays to spread a head of a decode step over several jobs.
 const STEP_KEYS: usize = 256;
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the operands of attention, each of another kind"
-)]
 pub(super) fn run(
     isa: Isa,
-    inner: Inner,
     shape: &AttentionShape,
     batch: usize,
-    q: Rows<'_>,
-    k: Rows<'_>,
-    v: Rows<'_>,
+    operands: &Operands<'_>,
     mask: Mask<'_>,
     out: &mut RowsMut<'_>,
 ) {
     let kernels = Kernels::of(isa);
+    let Operands { q, k, v, .. } = *operands;
     let (n_q, n_k) = (q.num_rows() / batch, k.num_rows() / batch);
     let bias = bias_of(mask, n_k, kernels);
     let plan = Plan {
         kernels,
-        precision: inner.precision(kernels),
+        precision: operands.precision(kernels),
+        is_rounded: operands.is_rounded,
         shape: *shape,
         n_q,
         n_k,
@@ -86,9 +81,18 @@ pub(super) fn run(
         return;
     }
     let blocks = plan.blocks();
-    if batch * heads >= HEADS_PER_THREAD * parallel::num_threads() {
-        parallel::for_each(batch * heads, nanos, |job| {
-            run_head(&plan, sequence(job / heads), job % heads, &blocks);
+    let threads = parallel::num_threads();
+    if batch * heads >= HEADS_PER_THREAD * threads {
+        // The last heads are halved, so that threads which are not equally fast still end together; both halves pack.
+        let whole = batch * heads - threads;
+        let (first, second) = blocks.split_at(blocks.len() / 2);
+        parallel::for_each(whole + 2 * threads, nanos, |job| {
+            let (head, blocks) = match job.checked_sub(whole) {
+                None => (job, &blocks[..]),
+                Some(half) if half % 2 == 0 => (whole + half / 2, first),
+                Some(half) => (whole + half / 2, second),
+            };
+            run_head(&plan, sequence(head / heads), head % heads, blocks);
         });
         return;
     }
@@ -110,6 +114,7 @@ pub(super) fn run_stored(
     let plan = Plan {
         kernels,
         precision: store.precision,
+        is_rounded: false,
         shape: *shape,
         n_q: q.num_rows(),
         n_k,

@@ -75,6 +75,22 @@ impl Inner {
     }
 }
 
+/// The rows that attention reads.
+struct Operands<'a> {
+    inner: Inner,
+    /// Whether they are bfloat16 already, two to a value.
+    is_rounded: bool,
+    q: Rows<'a>,
+    k: Rows<'a>,
+    v: Rows<'a>,
+}
+
+impl Operands<'_> {
+    fn precision(&self, kernels: &Kernels) -> Precision {
+        self.inner.precision(kernels)
+    }
+}
+
 /// `out = softmax(scale · q · kᵀ, masked) · v` for every head.
 ///
 /// `q` and `out` are `(n_q, q_heads · head_dim)`, `k` and `v` are `(n_k, kv_heads · head_dim)`. A row that
@@ -129,9 +145,55 @@ pub fn attention_with(
     mask: Mask<'_>,
     mut out: RowsMut<'_>,
 ) {
-    check(shape, batch, q, k, v, mask, &out);
+    let operands = Operands {
+        inner,
+        is_rounded: false,
+        q,
+        k,
+        v,
+    };
+    check(shape, batch, &operands, mask, &out);
     if batch > 0 && q.num_rows() > 0 {
-        drive::run(isa, inner, shape, batch, q, k, v, mask, &mut out);
+        drive::run(isa, shape, batch, &operands, mask, &mut out);
+    }
+}
+
+/// Whether [`attention_rounded`] and [`crate::gemm::Input::Rounded`] serve with this instruction set: whether it has an
+/// instruction for bfloat16.
+pub fn takes_rounded(isa: Isa) -> bool {
+    Kernels::of(isa).fast_bf16
+}
+
+/// [`attention_with`] of queries, keys and values that products have rounded ([`crate::gemm::Write::Round`]): two to a
+/// value of the rows, which are half as wide. `out` is as wide as ever. The same bits as [`Inner::Bf16`] gives over
+/// the same values in `f32`.
+///
+/// # Panics
+/// If the shapes do not fit together, a head has an odd number of values, or the instruction set has none for bfloat16
+/// ([`takes_rounded`]).
+pub fn attention_rounded(
+    isa: Isa,
+    shape: &AttentionShape,
+    batch: usize,
+    [q, k, v]: [Rows<'_>; 3],
+    mask: Mask<'_>,
+    mut out: RowsMut<'_>,
+) {
+    assert!(
+        takes_rounded(isa) && shape.head_dim.is_multiple_of(2),
+        "heads of {} rounded values on {isa} is a bug",
+        shape.head_dim
+    );
+    let operands = Operands {
+        inner: Inner::Bf16,
+        is_rounded: true,
+        q,
+        k,
+        v,
+    };
+    check(shape, batch, &operands, mask, &out);
+    if batch > 0 && q.num_rows() > 0 {
+        drive::run(isa, shape, batch, &operands, mask, &mut out);
     }
 }
 
@@ -153,7 +215,8 @@ pub fn attention_stored(
         "a store of other heads than the layer's is a bug"
     );
     let width = shape.kv_heads * shape.head_dim;
-    check_shapes(shape, 1, q, (store.len(), width), mask, &out);
+    let queries = (q.num_rows(), q.num_cols());
+    check_shapes(shape, 1, queries, (store.len(), width), mask, &out);
     if q.num_rows() > 0 {
         drive::run_stored(shape, q, store, mask, &mut out);
     }
@@ -162,25 +225,27 @@ pub fn attention_stored(
 fn check(
     shape: &AttentionShape,
     batch: usize,
-    q: Rows<'_>,
-    k: Rows<'_>,
-    v: Rows<'_>,
+    operands: &Operands<'_>,
     mask: Mask<'_>,
     out: &RowsMut<'_>,
 ) {
+    let Operands { q, k, v, .. } = *operands;
+    let halves = if operands.is_rounded { 2 } else { 1 };
     assert_eq!(
         (v.num_rows(), v.num_cols()),
         (k.num_rows(), k.num_cols()),
         "values of another shape than the keys is a bug"
     );
-    check_shapes(shape, batch, q, (k.num_rows(), k.num_cols()), mask, out);
+    let queries = (q.num_rows(), halves * q.num_cols());
+    let keys = (k.num_rows(), halves * k.num_cols());
+    check_shapes(shape, batch, queries, keys, mask, out);
 }
 
-/// `keys` are their number and width.
+/// `queries` and `keys` are their number and width.
 fn check_shapes(
     shape: &AttentionShape,
     batch: usize,
-    q: Rows<'_>,
+    queries: (usize, usize),
     keys: (usize, usize),
     mask: Mask<'_>,
     out: &RowsMut<'_>,
@@ -191,8 +256,9 @@ fn check_shapes(
         shape.q_heads,
         shape.kv_heads
     );
+    assert!(shape.scale >= 0.0, "a scale of {} is a bug", shape.scale);
     assert_eq!(
-        q.num_cols(),
+        queries.1,
         shape.q_heads * shape.head_dim,
         "queries of another width is a bug"
     );
@@ -203,11 +269,11 @@ fn check_shapes(
     );
     assert_eq!(
         (out.num_rows(), out.num_cols()),
-        (q.num_rows(), q.num_cols()),
+        queries,
         "an output of another shape than the queries is a bug"
     );
     assert!(
-        q.num_rows().is_multiple_of(batch.max(1)) && keys.0.is_multiple_of(batch.max(1)),
+        queries.0.is_multiple_of(batch.max(1)) && keys.0.is_multiple_of(batch.max(1)),
         "sequences of different lengths is a bug"
     );
     if let Mask::Keys(marks) = mask {

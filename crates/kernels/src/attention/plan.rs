@@ -24,6 +24,8 @@ pub(super) const STRIPE_ROWS: usize = 48;
 pub(super) struct Plan<'a> {
     pub(super) kernels: &'static Kernels,
     pub(super) precision: Precision,
+    /// Whether queries, keys and values are bfloat16 already, two to a value of their rows.
+    pub(super) is_rounded: bool,
     pub(super) shape: AttentionShape,
     /// Query rows of a sequence.
     pub(super) n_q: usize,
@@ -64,11 +66,14 @@ impl Plan<'_> {
         self.n_q * self.group()
     }
 
-    /// The blocks of a sequence, whole tiles as far as possible.
+    /// The blocks of a sequence: whole tiles, but for the last.
     pub(super) fn blocks(&self) -> Vec<Range<usize>> {
-        let tile = self.kernels.tile_rows;
-        let rows = (STRIPE_WORDS / self.padded_keys().max(1)).min(STRIPE_ROWS) / tile * tile;
-        gemm::split(self.num_rows(), self.num_rows().div_ceil(rows.max(tile))).collect()
+        let (tile, rows) = (self.kernels.tile_rows, self.num_rows());
+        let at_most = (STRIPE_WORDS / self.padded_keys().max(1)).min(STRIPE_ROWS) / tile;
+        let tiles = rows.div_ceil(tile);
+        gemm::split(tiles, tiles.div_ceil(at_most.max(1)))
+            .map(|tiles| tiles.start * tile..(tiles.end * tile).min(rows))
+            .collect()
     }
 
     /// Cuts rows of a block into tiles.
@@ -106,6 +111,15 @@ impl Plan<'_> {
     /// Words of a query or key.
     pub(super) fn dim_words(&self) -> usize {
         self.precision.words(self.shape.head_dim)
+    }
+
+    /// Values of a row that a head has.
+    pub(super) fn row_width(&self) -> usize {
+        if self.is_rounded {
+            self.dim_words()
+        } else {
+            self.shape.head_dim
+        }
     }
 
     /// Distance between query rows in scratch.
@@ -166,9 +180,9 @@ impl Plan<'_> {
     /// Packs one panel of keys: step `d` has word `d` of every key.
     pub(super) fn pack_keys(&self, k: Rows<'_>, head: usize, panel: usize, to: &mut [u32]) {
         let (keys, width) = self.key_panel(panel);
-        let (dim, words) = (self.shape.head_dim, self.dim_words());
+        let words = self.dim_words();
         assert_eq!(to.len(), width * words, "a panel of another size is a bug");
-        let k = k.slice(keys.clone()).columns(head * dim..(head + 1) * dim);
+        let k = self.head_of(k.slice(keys.clone()), head);
         let mut pack = |from: *const u32, from_stride| {
             // SAFETY: `from` has `keys.len()` rows of `words` words; the length of `to` was just checked.
             unsafe {
@@ -182,7 +196,7 @@ impl Plan<'_> {
                 });
             }
         };
-        if self.precision == Precision::F32 {
+        if self.is_rounded || self.precision == Precision::F32 {
             pack(k.as_ptr().cast(), k.stride());
             return;
         }
@@ -240,6 +254,18 @@ impl Plan<'_> {
             used.copy_from_slice(bytemuck::cast_slice(&v.row(step)[columns.range.clone()]));
             return;
         }
+        if self.is_rounded {
+            let halves =
+                |row: usize| -> &[u16] { &bytemuck::cast_slice(v.row(row))[columns.range.clone()] };
+            let zeros = [0; MAX_PANEL_WIDTH];
+            let high = if 2 * step + 1 < self.n_k {
+                halves(2 * step + 1)
+            } else {
+                &zeros[..columns.range.len()]
+            };
+            (self.kernels.pair_halves)(halves(2 * step), high, used);
+            return;
+        }
         let zeros = [0.0; MAX_PANEL_WIDTH];
         let high = if 2 * step + 1 < self.n_k {
             &v.row(2 * step + 1)[columns.range.clone()]
@@ -293,9 +319,9 @@ impl Plan<'_> {
         }
     }
 
-    /// The columns of one key head.
+    /// The columns of one head.
     pub(super) fn head_of<'a>(&self, rows: Rows<'a>, head: usize) -> Rows<'a> {
-        let dim = self.shape.head_dim;
-        rows.columns(head * dim..(head + 1) * dim)
+        let width = self.row_width();
+        rows.columns(head * width..(head + 1) * width)
     }
 }

@@ -8,11 +8,10 @@
 
 use std::ops::Range;
 
-use crate::gemm::operand::{Form, Operand, with_operands};
+use crate::gemm::operand::{Form, Input, Operand, with_operands};
 use crate::gemm::panel::{Out, Pass, multiply};
 use crate::gemm::{Activation, PackedMatrix, Precision, Product, Write};
 use crate::parallel::{self, SharedMut};
-use crate::rows::Rows;
 use crate::simd::Kernels;
 
 /// Rows in a block, about.
@@ -80,7 +79,7 @@ impl Task<'_> {
 /// Runs all products in one region; `up` belongs to a product that is alone.
 pub(super) fn run(
     kernels: &'static Kernels,
-    x: Rows<'_>,
+    x: Input<'_>,
     products: &mut [Product<'_>],
     up: Option<Up<'_>>,
 ) {

@@ -18,6 +18,7 @@ use crate::rows::{Rows, RowsMut};
 use crate::simd::Kernels;
 
 pub(crate) use drive::split;
+pub use operand::Input;
 pub use packed::PackedMatrix;
 pub use parts::{Foreign, Parts, packing};
 
@@ -60,6 +61,9 @@ pub enum Write {
     Add,
     /// `out *= result`: what passes a gate.
     Multiply,
+    /// `out = result`, rounded to bfloat16 and two to a value of the output, the first in its lower half: rows are half
+    /// as wide, for what multiplies in bfloat16 next ([`crate::attention::attention_rounded`], [`Input::Rounded`]).
+    Round,
 }
 
 /// One product of a group: the weights and what happens to the result.
@@ -73,7 +77,7 @@ pub struct Product<'a> {
     pub activation: Activation,
     /// Whether the result replaces the output or is added to it.
     pub write: Write,
-    /// `(rows of x, out_features)`, any stride.
+    /// `(rows of x, out_features)`, any stride; half as many columns where results are rounded.
     pub out: RowsMut<'a>,
 }
 
@@ -81,7 +85,7 @@ pub struct Product<'a> {
 ///
 /// # Panics
 /// If the shapes do not fit together.
-pub fn matmul(x: Rows<'_>, product: Product<'_>) {
+pub fn matmul<'a>(x: impl Into<Input<'a>>, product: Product<'_>) {
     matmul_group(x, &mut [product]);
 }
 
@@ -90,7 +94,8 @@ pub fn matmul(x: Rows<'_>, product: Product<'_>) {
 ///
 /// # Panics
 /// If the shapes do not fit together, or if the weights were packed for different instruction sets.
-pub fn matmul_group(x: Rows<'_>, products: &mut [Product<'_>]) {
+pub fn matmul_group<'a>(x: impl Into<Input<'a>>, products: &mut [Product<'_>]) {
+    let x = x.into();
     let Some(first) = products.first() else {
         return;
     };
@@ -112,7 +117,7 @@ pub fn matmul_gated(
     (up, up_bias): (&PackedMatrix, Option<&[f32]>),
 ) {
     let isa = gate.weights.isa();
-    check(x, &gate, isa);
+    check(x.into(), &gate, isa);
     let kind = |of: &PackedMatrix| {
         (
             of.isa(),
@@ -134,23 +139,28 @@ pub fn matmul_gated(
         weights: up,
         bias: up_bias,
     };
-    drive::run(Kernels::of(isa), x, &mut [gate], Some(up));
+    drive::run(Kernels::of(isa), x.into(), &mut [gate], Some(up));
 }
 
-fn check(x: Rows<'_>, product: &Product<'_>, isa: Isa) {
+fn check(x: Input<'_>, product: &Product<'_>, isa: Isa) {
     let weights = product.weights;
     assert_eq!(
         weights.isa(),
         isa,
         "weights packed for different instruction sets is a bug"
     );
+    assert!(
+        matches!(x, Input::Floats(_)) || weights.precision() != Precision::F32,
+        "rounded rows for weights in f32 is a bug"
+    );
     assert_eq!(
         x.num_cols(),
         weights.in_features(),
         "an input of another width than the weights is a bug"
     );
+    let halves = if product.write == Write::Round { 2 } else { 1 };
     assert_eq!(
-        (product.out.num_rows(), product.out.num_cols()),
+        (product.out.num_rows(), halves * product.out.num_cols()),
         (x.num_rows(), weights.out_features()),
         "an output of another shape than the product is a bug"
     );

@@ -2,11 +2,64 @@
 
 #![expect(unsafe_code, reason = "threads write the scales of different rows")]
 
+use std::ops::Range;
+
 use crate::gemm::Precision;
 use crate::memory::{LINE, with_scratch};
 use crate::parallel::{self, SharedMut};
 use crate::rows::{Rows, RowsMut};
 use crate::simd::Kernels;
+
+/// The rows that products multiply.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// As they are.
+    Floats(Rows<'a>),
+    /// Rounded to bfloat16 already, two to a value ([`crate::gemm::Write::Round`]). For weights in anything but `f32`, on
+    /// machines with an instruction for bfloat16 ([`crate::attention::takes_rounded`]).
+    Rounded(Rows<'a>),
+}
+
+impl<'a> From<Rows<'a>> for Input<'a> {
+    fn from(rows: Rows<'a>) -> Self {
+        Self::Floats(rows)
+    }
+}
+
+impl Input<'_> {
+    fn rows(&self) -> &Rows<'_> {
+        match self {
+            Self::Floats(rows) | Self::Rounded(rows) => rows,
+        }
+    }
+
+    /// Number of rows.
+    pub fn num_rows(&self) -> usize {
+        self.rows().num_rows()
+    }
+
+    /// Number of input features.
+    pub fn num_cols(&self) -> usize {
+        let halves = if matches!(self, Self::Rounded(_)) {
+            2
+        } else {
+            1
+        };
+        halves * self.rows().num_cols()
+    }
+
+    /// The rows in `range`.
+    ///
+    /// # Panics
+    /// If the range reaches past the last row.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        match self {
+            Self::Floats(rows) => Self::Floats(rows.slice(range)),
+            Self::Rounded(rows) => Self::Rounded(rows.slice(range)),
+        }
+    }
+}
 
 /// The left operand of a product, as words.
 #[derive(Clone, Copy)]
@@ -33,12 +86,17 @@ pub(super) struct Form<'a> {
 /// this takes if it is to be spread over the threads, zero inside a job.
 pub(super) fn with_operands<R>(
     kernels: &Kernels,
-    x: Rows<'_>,
+    x: Input<'_>,
     forms: &[Form<'_>],
     nanos: u64,
     work: impl FnOnce(&[Operand<'_>]) -> R,
 ) -> R {
     // With a single tile of rows there is nothing to gain from widening the panels.
+    let is_rounded = matches!(x, Input::Rounded(_));
+    assert!(
+        !is_rounded || kernels.fast_bf16,
+        "rounded rows without an instruction for them is a bug"
+    );
     let is_wide = !kernels.fast_bf16 && x.num_rows() > kernels.tile_rows;
     let stride_of = |precision: Precision| {
         let parts = if is_wide && precision == Precision::Bf16 {
@@ -54,7 +112,7 @@ pub(super) fn with_operands<R>(
             stride
         }
     };
-    let has_brains = forms.iter().any(|form| form.precision == Precision::Bf16);
+    let has_brains = !is_rounded && forms.iter().any(|form| form.precision == Precision::Bf16);
     // Bytes without factors are narrowed once for all that want them.
     let mut bytes_of: Vec<Option<&[f32]>> = Vec::new();
     for form in forms
@@ -80,7 +138,7 @@ pub(super) fn with_operands<R>(
             if has_brains {
                 to_brains(
                     kernels,
-                    x,
+                    *x.rows(),
                     brains,
                     stride_of(Precision::Bf16),
                     is_wide,
@@ -96,15 +154,17 @@ pub(super) fn with_operands<R>(
             let (bytes, scales) = (&*bytes, &*scales);
             let mut with_factors = bytes_of.iter().enumerate().filter(|of| of.1.is_some());
             let plain = bytes_of.iter().position(Option::is_none);
+            let as_it_is = || Operand {
+                words: x.rows().as_ptr().cast(),
+                stride: x.rows().stride(),
+                is_wide: false,
+                scales: &[],
+            };
             let operands: Vec<_> = forms
                 .iter()
                 .map(|form| match form.precision {
-                    Precision::F32 => Operand {
-                        words: x.as_ptr().cast(),
-                        stride: x.stride(),
-                        is_wide: false,
-                        scales: &[],
-                    },
+                    Precision::F32 => as_it_is(),
+                    Precision::Bf16 if is_rounded => as_it_is(),
                     Precision::Bf16 => Operand {
                         words: brains.as_ptr(),
                         stride: stride_of(Precision::Bf16),
@@ -160,7 +220,7 @@ fn to_brains(
 /// Rounds every row of `x`, times `factors`, to bytes, with a scale for each.
 fn to_bytes(
     kernels: &Kernels,
-    x: Rows<'_>,
+    x: Input<'_>,
     factors: Option<&[f32]>,
     out: &mut [u32],
     stride: usize,
@@ -172,15 +232,24 @@ fn to_bytes(
     let out = RowsMut::strided(bytemuck::cast_slice_mut(out), x.num_rows(), words, stride);
     parallel::for_each_row(out, nanos, |row, out| {
         let out = bytemuck::cast_slice_mut(out);
-        let mut narrow = |row: &[f32]| (kernels.narrow_bytes)(row, kernels.byte_offset, out);
-        let scale = match factors {
-            None => narrow(x.row(row)),
-            Some(factors) => with_scratch(x.num_cols(), |scaled| {
+        let offset = kernels.byte_offset;
+        let scale = match (x, factors) {
+            (Input::Floats(x), None) => (kernels.narrow_bytes)(x.row(row), offset, out),
+            (Input::Rounded(x), None) => {
+                (kernels.narrow_halves)(bytemuck::cast_slice(x.row(row)), offset, out)
+            }
+            (x, Some(factors)) => with_scratch(x.num_cols(), |scaled| {
                 let scaled: &mut [f32] = bytemuck::cast_slice_mut(scaled);
-                for ((scaled, value), factor) in scaled.iter_mut().zip(x.row(row)).zip(factors) {
-                    *scaled = value * factor;
+                match x {
+                    Input::Floats(x) => scaled.copy_from_slice(x.row(row)),
+                    Input::Rounded(x) => {
+                        for (scaled, &value) in scaled.chunks_exact_mut(2).zip(x.row(row)) {
+                            scaled.copy_from_slice(&widen(value.to_bits()).map(f32::from_bits));
+                        }
+                    }
                 }
-                narrow(scaled)
+                (kernels.multiply)(scaled, factors);
+                (kernels.narrow_bytes)(scaled, offset, out)
             }),
         };
         // SAFETY: there is a scale for every row, and every row is one job's.

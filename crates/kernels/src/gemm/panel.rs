@@ -237,6 +237,10 @@ impl Plan<'_> {
                     continue;
                 }
                 let row = rows.start + tile_rows.start;
+                let first = match pass.write {
+                    Write::Round => first_column / 2,
+                    Write::Store | Write::Add | Write::Multiply => first_column,
+                };
                 // SAFETY: `check` compared the output's shape with the rows and the features; these rows
                 // and columns of it belong to this job alone.
                 unsafe {
@@ -245,7 +249,7 @@ impl Plan<'_> {
                         sums_stride: MAX_PANEL_WIDTH,
                         rows: tile_rows.len(),
                         columns,
-                        out: out.data.get().add(row * out.stride + first_column),
+                        out: out.data.get().add(row * out.stride + first),
                         out_stride: out.stride,
                         bias,
                         row_scales: operand.scales.get(tile_rows.clone()).unwrap_or(&[]),

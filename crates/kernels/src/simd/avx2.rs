@@ -268,6 +268,15 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
     #[inline(always)]
+    fn load_bf16(self, from: &[u16]) -> __m256 {
+        assert!(from.len() >= LANES);
+        // SAFETY: the token proves the feature; the length was checked.
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(read(from.as_ptr()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
     fn pair_bf16(self, low: __m256, high: __m256) -> __m256i {
         // SAFETY: the token proves the feature.
         unsafe {

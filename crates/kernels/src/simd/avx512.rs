@@ -127,6 +127,19 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn reciprocal_brief(self, value: __m512) -> __m512 {
+        // SAFETY: the token proves the feature.
+        unsafe { _mm512_rcp14_ps(value) }
+    }
+    #[inline(always)]
+    fn split_exponent(self, x: __m512) -> (__m512, __m512) {
+        // What the rounding down leaves, zero for infinities; the scaling rounds its exponent down by itself, and gives zero
+        // or infinity beyond the range.
+        // SAFETY: the token proves the feature.
+        let rest = unsafe { _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x) };
+        (rest, x)
+    }
+    #[inline(always)]
     fn scale_exponent(self, value: __m512, exponent: __m512) -> __m512 {
         // SAFETY: the token proves the feature.
         unsafe { _mm512_scalef_ps(value, exponent) }
@@ -210,6 +223,15 @@ impl Simd for Avx512 {
         unsafe {
             let narrow = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value));
             write(narrow, to.as_mut_ptr());
+        }
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[u16]) -> __m512 {
+        assert!(from.len() >= LANES);
+        // SAFETY: the token proves the feature; the length was checked.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(read(from.as_ptr()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
         }
     }
     #[inline(always)]

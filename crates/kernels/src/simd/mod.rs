@@ -67,7 +67,19 @@ pub(crate) trait Simd: Copy {
     fn round(self, value: Self::F) -> Self::F;
     /// `1 / value` to about one unit in the last place, for normal numbers whose inverse is normal.
     fn reciprocal(self, value: Self::F) -> Self::F;
-    /// `value · 2^exponent` for whole exponents from `MIN_EXPONENT` to 128.
+    /// `1 / value` to 2e-4 at least, for the same numbers.
+    fn reciprocal_brief(self, value: Self::F) -> Self::F {
+        self.reciprocal(value)
+    }
+    /// `x` as a fraction from 0 to 1 and what goes to `scale_exponent`, for any `x`: what is below `MIN_EXPONENT` or above 128
+    /// counts as these, or better.
+    fn split_exponent(self, x: Self::F) -> (Self::F, Self::F) {
+        let least = self.splat(Self::MIN_EXPONENT + 0.5);
+        let x = self.max(least, self.min(self.splat(128.0), x));
+        let whole = self.round(self.sub(x, self.splat(0.5)));
+        (self.sub(x, whole), whole)
+    }
+    /// `value · 2^exponent` for whole exponents from `MIN_EXPONENT` to 128, and for what `split_exponent` gives.
     fn scale_exponent(self, value: Self::F, exponent: Self::F) -> Self::F;
     fn sum(self, value: Self::F) -> f32;
     fn greatest(self, value: Self::F) -> f32;
@@ -97,9 +109,11 @@ pub(crate) trait Simd: Copy {
 
     /// Rounds to bfloat16, nearest even, `LANES` of them.
     fn store_bf16(self, value: Self::F, to: &mut [u16]);
+    /// `LANES` bfloat16 values, given as bits, widened.
+    fn load_bf16(self, from: &[u16]) -> Self::F;
     /// `low | high << 16` of both values rounded to bfloat16.
     fn pair_bf16(self, low: Self::F, high: Self::F) -> Self::W;
-    /// Whole numbers of at most 127 plus `offset`, as bytes, `LANES` of them.
+    /// Rounds to whole numbers, which are at most 127, adds `offset` and stores bytes, `LANES` of them.
     fn store_bytes(self, value: Self::F, offset: i32, to: &mut [u8]);
     /// Byte `index` of every word, signed, times 2²⁴: as the highest byte of an integer, which is exact and saves
     /// bringing it down.

@@ -188,6 +188,10 @@ impl Simd for Portable {
         }
     }
     #[inline(always)]
+    fn load_bf16(self, from: &[u16]) -> Self::F {
+        std::array::from_fn(|lane| bf16::from_bits(from[lane]).to_f32())
+    }
+    #[inline(always)]
     fn pair_bf16(self, low: Self::F, high: Self::F) -> Self::W {
         std::array::from_fn(|lane| {
             let (low, high) = (bf16::from_f32(low[lane]), bf16::from_f32(high[lane]));
@@ -196,7 +200,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn store_bytes(self, value: Self::F, offset: i32, to: &mut [u8]) {
-        for (to, value) in to[..LANES].iter_mut().zip(value) {
+        for (to, value) in to[..LANES].iter_mut().zip(self.round(value)) {
             *to = (value as i32 + offset) as u8;
         }
     }

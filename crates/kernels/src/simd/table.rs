@@ -37,12 +37,14 @@ pub(crate) struct Kernels {
 
     pub(crate) narrow_bf16: fn(&[f32], &mut [u32]),
     pub(crate) pair_bf16: fn(&[f32], &[f32], &mut [u32]),
+    pub(crate) pair_halves: fn(&[u16], &[u16], &mut [u32]),
     pub(crate) narrow_bytes: fn(&[f32], i32, &mut [u32]) -> f32,
+    pub(crate) narrow_halves: fn(&[u16], i32, &mut [u32]) -> f32,
     pub(crate) quantise_nibbles: fn(&[f32], &mut [u8], &mut [i8]) -> f32,
     pub(crate) widen_f16: fn(&[u16], &mut [f32]),
 
-    pub(crate) softmax: fn(&mut [f32], Option<&[f32]>) -> f32,
-    pub(crate) softmax_bf16: fn(&mut [f32], Option<&[f32]>, &mut [u32]) -> f32,
+    pub(crate) softmax: fn(&mut [f32], f32, Option<&[f32]>) -> f32,
+    pub(crate) softmax_bf16: fn(&mut [f32], f32, Option<&[f32]>, &mut [u32]) -> f32,
     pub(crate) scale: fn(&[f32], f32, &mut [f32]),
     pub(crate) multiply: fn(&mut [f32], &[f32]),
     pub(crate) exp: fn(&mut [f32]),
@@ -161,7 +163,15 @@ macro_rules! kernel_table {
             vector::pair_bf16($token, low, high, out)
         }
         $(#[target_feature(enable = $features)])?
+        unsafe fn pair_halves(low: &[u16], high: &[u16], out: &mut [u32]) {
+            vector::pair_halves(low, high, out)
+        }
+        $(#[target_feature(enable = $features)])?
         unsafe fn narrow_bytes(row: &[f32], offset: i32, out: &mut [u32]) -> f32 {
+            vector::narrow_bytes($token, row, offset, out)
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn narrow_halves(row: &[u16], offset: i32, out: &mut [u32]) -> f32 {
             vector::narrow_bytes($token, row, offset, out)
         }
         $(#[target_feature(enable = $features)])?
@@ -169,12 +179,12 @@ macro_rules! kernel_table {
             vector::widen_f16($token, from, out)
         }
         $(#[target_feature(enable = $features)])?
-        unsafe fn softmax(scores: &mut [f32], bias: Option<&[f32]>) -> f32 {
-            vector::softmax($token, scores, bias)
+        unsafe fn softmax(scores: &mut [f32], factor: f32, bias: Option<&[f32]>) -> f32 {
+            vector::softmax($token, scores, factor, bias)
         }
         $(#[target_feature(enable = $features)])?
-        unsafe fn softmax_bf16(scores: &mut [f32], bias: Option<&[f32]>, out: &mut [u32]) -> f32 {
-            vector::softmax_bf16($token, scores, bias, out)
+        unsafe fn softmax_bf16(scores: &mut [f32], factor: f32, bias: Option<&[f32]>, out: &mut [u32]) -> f32 {
+            vector::softmax_bf16($token, scores, factor, bias, out)
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn scale(from: &[f32], factor: f32, out: &mut [f32]) {
@@ -247,13 +257,17 @@ macro_rules! kernel_table {
             // SAFETY: see above.
             pair_bf16: |low, high, out| unsafe { pair_bf16(low, high, out) },
             // SAFETY: see above.
+            pair_halves: |low, high, out| unsafe { pair_halves(low, high, out) },
+            // SAFETY: see above.
             narrow_bytes: |row, offset, out| unsafe { narrow_bytes(row, offset, out) },
+            // SAFETY: see above.
+            narrow_halves: |row, offset, out| unsafe { narrow_halves(row, offset, out) },
             // SAFETY: see above.
             widen_f16: |from, out| unsafe { widen_f16(from, out) },
             // SAFETY: see above.
-            softmax: |scores, bias| unsafe { softmax(scores, bias) },
+            softmax: |scores, factor, bias| unsafe { softmax(scores, factor, bias) },
             // SAFETY: see above.
-            softmax_bf16: |scores, bias, out| unsafe { softmax_bf16(scores, bias, out) },
+            softmax_bf16: |scores, factor, bias, out| unsafe { softmax_bf16(scores, factor, bias, out) },
             // SAFETY: see above.
             scale: |from, factor, out| unsafe { scale(from, factor, out) },
             // SAFETY: see above.

@@ -4,6 +4,7 @@
 mod attention;
 mod products;
 mod resample;
+mod rounded;
 mod rows;
 mod search;
 

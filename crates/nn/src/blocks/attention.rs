@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Tensor};
 use colibri_kernels::{
-    attention::{AttentionShape, Inner, KvStore, Mask, attention_stored, attention_with},
+    attention::{
+        AttentionShape, Inner, KvStore, Mask, attention_rounded, attention_stored, attention_with,
+    },
     gemm::{Activation, Precision, Write},
     isa::Isa,
     parallel,
@@ -84,9 +86,18 @@ impl AttentionBlock {
         let rows = batch * seq;
         let hidden = self.q_proj.inputs();
         let (q_width, kv_width) = (self.q_proj.outputs(), self.k_proj.outputs());
-        let mut q = Scratch::take(rows * q_width);
-        let mut k = Scratch::take(rows * kv_width);
-        let mut v = Scratch::take(rows * kv_width);
+        // What attention would round is written rounded: half as much goes out of the caches and comes back.
+        let is_rounded = cache.is_none() && self.may_round();
+        let [in_q, in_kv] =
+            [q_width, kv_width].map(|width| if is_rounded { width / 2 } else { width });
+        let write = if is_rounded {
+            Write::Round
+        } else {
+            Write::Store
+        };
+        let mut q = Scratch::take(rows * in_q);
+        let mut k = Scratch::take(rows * in_kv);
+        let mut v = Scratch::take(rows * in_kv);
         let weights = hidden * (q_width + 2 * kv_width);
         parallel::for_each_block(
             rows,
@@ -102,7 +113,7 @@ impl AttentionBlock {
                     Rows::new(x, batch * seq, hidden).slice(rows.clone()),
                     RowsMut::new(&mut normed, rows.len(), hidden),
                 );
-                self.project_qkv(&normed, rows.len(), q, k, v);
+                self.project_qkv(&normed, rows.len(), write, [q, k, v]);
             },
         );
         let mut out = Scratch::take(rows * q_width);
@@ -124,6 +135,17 @@ impl AttentionBlock {
                 Rows::new(&q, seq, q_width),
                 store,
                 self.mask(first),
+                attended,
+            );
+        } else if is_rounded {
+            let q = Rows::new(&q, rows, in_q);
+            let [k, v] = [&k, &v].map(|of| Rows::new(of, rows, in_kv));
+            attention_rounded(
+                Isa::detect(),
+                &self.shape,
+                batch,
+                [q, k, v],
+                self.mask(0),
                 attended,
             );
         } else {
@@ -186,19 +208,20 @@ impl AttentionBlock {
         }
     }
 
-    fn project_qkv(
-        &self,
-        normed: &[f32],
-        rows: usize,
-        q: &mut [f32],
-        k: &mut [f32],
-        v: &mut [f32],
-    ) {
+    /// Whether queries, keys and values go to attention as they come out of their products, and may be rounded there.
+    fn may_round(&self) -> bool {
+        let projections = [&self.q_proj, &self.k_proj, &self.v_proj];
+        self.rope.is_none()
+            && self.shape.head_dim.is_multiple_of(2)
+            && projections.iter().all(|linear| linear.takes_rounded())
+    }
+
+    fn project_qkv(&self, normed: &[f32], rows: usize, write: Write, [q, k, v]: [&mut [f32]; 3]) {
         let target = |linear, out| Target {
             linear,
             out,
             activation: Activation::Identity,
-            write: Write::Store,
+            write,
         };
         project(
             Rows::new(normed, rows, self.q_proj.inputs()),

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use colibri_kernels::{
-    gemm::{Activation, Write},
+    gemm::{Activation, Input, Write},
     parallel,
     rows::{Rows, RowsMut},
 };
@@ -70,6 +70,22 @@ impl Mlp {
         self.input().num_bytes() + up + self.output().num_bytes()
     }
 
+    /// Values of a row between the two products: half as many where the first rounds what the second would.
+    fn inner_width(&self) -> usize {
+        let width = self.input().outputs();
+        if self.is_rounded() { width / 2 } else { width }
+    }
+
+    /// Whether what lies between the two products is written rounded: half as much goes out of the caches and comes back.
+    fn is_rounded(&self) -> bool {
+        match self {
+            Self::Gelu { fc1, fc2 } => {
+                fc1.takes_rounded() && fc2.takes_rounded() && fc1.outputs().is_multiple_of(2)
+            }
+            Self::SiluGated { .. } | Self::GeluGated { .. } => false,
+        }
+    }
+
     /// `x` `(…, inputs)` → `(…, outputs)`, without norm and residual: a projection between two models.
     ///
     /// # Errors
@@ -100,7 +116,7 @@ impl Mlp {
                 self.num_bytes(),
                 [&mut out],
                 |rows, [out]| {
-                    let mut inner = Scratch::take(rows.len() * width);
+                    let mut inner = Scratch::take(rows.len() * self.inner_width());
                     self.forward_slices(x.slice(rows), &mut inner, out, Write::Store);
                 },
             );
@@ -111,13 +127,18 @@ impl Mlp {
     /// `inner` holds the rows between the two products.
     fn forward_slices(&self, x: Rows<'_>, inner: &mut [f32], out: &mut [f32], write: Write) {
         let rows = x.num_rows();
+        let is_rounded = self.is_rounded();
         match self {
             Self::Gelu { fc1, .. } => {
                 let target = Target {
                     linear: fc1,
                     out: inner,
                     activation: Activation::GeluTanh,
-                    write: Write::Store,
+                    write: if is_rounded {
+                        Write::Round
+                    } else {
+                        Write::Store
+                    },
                 };
                 project(x, vec![target]);
             }
@@ -137,8 +158,13 @@ impl Mlp {
             }
         }
         let output = self.output();
+        let inner = Rows::new(inner, rows, self.inner_width());
         project(
-            Rows::new(inner, rows, output.inputs()),
+            if is_rounded {
+                Input::Rounded(inner)
+            } else {
+                Input::Floats(inner)
+            },
             vec![Target {
                 linear: output,
                 out,
@@ -198,7 +224,7 @@ impl MlpBlock {
             // One region for the whole half-block: each row is taken through all of it by itself.
             parallel::for_each_block(rows, nanos, self.mlp.num_bytes(), [values], |rows, [x]| {
                 let mut normed = Scratch::take(rows.len() * hidden);
-                let mut inner = Scratch::take(rows.len() * width);
+                let mut inner = Scratch::take(rows.len() * self.mlp.inner_width());
                 self.norm.apply(
                     Rows::new(x, rows.len(), hidden),
                     RowsMut::new(&mut normed, rows.len(), hidden),
