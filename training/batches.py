@@ -31,8 +31,8 @@ HARD = ("table", "invoice", "table", "form", "bars", "slide", "pie")
 class Batches:
     """Batch number `step`, a function of the seed and its number alone: pages, or `tile_steps` times in three tiles."""
 
-    def __init__(self, tokenizer_folder: Path, pages: int, tiles: int, seed: int, easy: int, turns: int, favour: float, tile_steps: int) -> None:
-        self.turns, self.favour, self.tile_steps = turns, favour, tile_steps
+    def __init__(self, tokenizer_folder: Path, pages: int, tiles: int, seed: int, easy: int, turns: int, favour: float, tile_steps: int, aloud: float, apart: bool) -> None:
+        self.turns, self.favour, self.tile_steps, self.aloud, self.apart = turns, favour, tile_steps, aloud, apart
         self.folder, self.num_pages, self.num_tiles, self.seed, self.easy, self.tokenizer = tokenizer_folder, pages, tiles, seed, max(easy, 1), None
 
     def __getitem__(self, step: int) -> dict:
@@ -47,12 +47,12 @@ class Batches:
 
     def tiles(self, rng: random.Random, progress: float) -> dict:
         """Single tiles: single words at first, then lines, several lines, key-value lines and small tables."""
-        sheets = []
+        sheets, kind = [], rng.random()
         while len(sheets) < self.num_tiles:
-            kind = rng.random()
-            if kind < 0.35 * progress:
+            kind = kind if self.apart else rng.random()
+            if kind < 0.54 * (1 - self.aloud) * progress:
                 canvas, turns = facts.table_tile(rng)
-            elif kind < 0.65 * progress:
+            elif kind < (1 - self.aloud) * progress:
                 canvas, turns = facts.fields_tile(rng)
             else:
                 level = rng.random() * (0.12 + 0.88 * progress)

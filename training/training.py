@@ -26,8 +26,14 @@ def parse(doc: str) -> argparse.Namespace:
     add("--easy", type=int, default=600, help="steps until the tiles read aloud are as hard as they get")
     add("--turns", type=int, default=10, help="questions asked about a page")
     add("--favour", type=float, default=0.0, help="share of pages of the kinds whose questions are hardest")
-    add("--seldom", type=int, default=1, help="the retriever is trained in every n-th step")
-    add("--frozen", action="store_true", help="the tower stays as it is, which makes a step on a CPU half as long")
+    add("--seldom", type=int, default=1, help="the retriever is trained in every n-th batch, if that is of pages")
+    add("--frozen", action="store_true", help="tower and connector stay as they are, and a batch that comes again has its visual tokens with it")
+    add("--aloud", type=float, default=0.35, help="share of the single tiles that are read aloud; the others are asked about")
+    add("--apart", action="store_true", help="a batch of single tiles is of one kind, so that none is padded to the length of another; for --accumulate")
+    add("--accumulate", type=int, default=1, help="batches before every step of the optimisers; a multiple of three keeps their kinds even")
+    add("--replay", type=int, default=1, help="how often each drawn batch of pages or single tiles is trained on")
+    add("--hold", type=int, default=24, help="rounds of batches kept for --replay")
+    add("--warm", type=int, default=80, help="steps until the learning rate has reached its peak")
     add("--rate", type=float, default=1e-3, help="peak learning rate")
     add("--seed", type=int, default=1)
     add("--device", default="cpu")
@@ -42,11 +48,11 @@ def parse(doc: str) -> argparse.Namespace:
 
 class Clock:
     """Counts steps and seconds over all runs of a stage. The learning rate follows the *time* spent, so that a stage ends when
-    it should on any machine: linear warm-up over 80 steps, then cosine to a twentieth. On a CPU shared with others it is the
+    it should on any machine: linear warm-up over a number of steps, then cosine to a twentieth. On a CPU shared with others it is the
     processor time divided by the threads that counts, not the wall clock: a starved run must not lose its schedule."""
 
     def __init__(self, options: argparse.Namespace, stage: str) -> None:
-        self.minutes, self.hurry = options.minutes, options.runs / f"{stage}.minutes"
+        self.minutes, self.warm, self.hurry = options.minutes, options.warm, options.runs / f"{stage}.minutes"
         self.step, self.before, self.seen = 0, 0.0, 0
         self.threads = options.threads if options.device == "cpu" else 0
         self.saved = self.logged = time.monotonic()
@@ -73,14 +79,18 @@ class Clock:
         return self.elapsed() >= self.limit
 
     def schedule(self) -> float:
-        return min(1.0, (self.step + 1) / 80) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(self.elapsed() / self.limit, 1))))
+        return min(1.0, (self.step + 1) / max(self.warm, 1)) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(self.elapsed() / self.limit, 1))))
 
-    def tick(self, parts: dict, size: int) -> None:
-        self.step += 1
+    def note(self, parts: dict, size: int) -> None:
+        """What a batch came to, for the log."""
         self.seen += size
         for key, value in parts.items():
             total, count = self.sums.get(key, (0.0, 0))
             self.sums[key] = (total + (value.detach() if torch.is_tensor(value) else value), count + 1)
+
+    def tick(self) -> None:
+        """A step of the optimisers is done."""
+        self.step += 1
         if time.monotonic() - self.logged > 20:
             means = "  ".join(f"{k} {float(total) / count:.3f}" for k, (total, count) in self.sums.items())
             print(f"{self.stage} {self.elapsed() / 60:6.1f} min  step {self.step:5d}  seen {self.seen:6d}  waited {self.waited / (time.monotonic() - self.logged):.0%}  {means}", flush=True)
@@ -167,9 +177,9 @@ class Optimisers:
             part.load_state_dict(state)
 
 
-def save(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.Module, optimiser: Optimisers, clock: Clock) -> None:
+def save(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.Module | None, optimiser: Optimisers, clock: Clock) -> None:
     path = options.runs / f"{stage}.pt"
-    state = {"model": model.state_dict(), "heads": heads.state_dict(), "optimiser": optimiser.state_dict(),
+    state = {"model": model.state_dict(), "heads": heads.state_dict() if heads else None, "optimiser": optimiser.state_dict(),
              "step": clock.step, "elapsed": clock.elapsed(), "seen": clock.seen}
     torch.save(state, path.with_suffix(".tmp"))
     os.replace(path.with_suffix(".tmp"), path)
@@ -182,10 +192,12 @@ def resume(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.
     if path.exists():
         state = torch.load(path, map_location=options.device, weights_only=True)
         model.load_state_dict(state["model"])
-        heads.load_state_dict(state["heads"])
+        if state["heads"]:
+            heads.load_state_dict(state["heads"])
         optimiser.load_state_dict(state["optimiser"])
         clock.step, clock.before, clock.seen = state["step"], state["elapsed"], state["seen"]
         print(f"{stage} resumes at step {clock.step}, {clock.before / 60:.1f} min", flush=True)
+        return state["heads"] is not None
     elif options.start:
         state = torch.load(options.runs / f"{options.start}.pt", map_location=options.device, weights_only=True)
         model.load_state_dict(state["model"])

@@ -10,7 +10,9 @@ off, which reads aloud and answers. Of the generator four kinds of things are su
   key; in a table other heads do the same for the column.
 
     python whole.py --device cuda --minutes 9 --batch 512 --pages 24 --tiles 192 --workers 15
-    python whole.py --start shipped --minutes 60 --letters 0 --batch 16 --pages 2 --tiles 24        # a CPU, on from another stage
+    python whole.py --start shipped --minutes 60 --letters 0 --pages 2 --tiles 24                   # a CPU, on from another stage
+
+`--replay N` trains on what was drawn N times, `--frozen` leaves tower and connector as they are, `--accumulate N` makes one step of N batches.
 """
 
 from __future__ import annotations
@@ -25,9 +27,10 @@ from torch.nn import functional as F
 import dense
 import speech
 from attention import WATCH, Looks
-from batches import Batches, loader
+from batches import ROUND, Batches, loader
 from dense import TEMPERATURE, Heads, character_loss, word_loss
 from model import Colibri, config, load_tokenizer, unpacked
+from replay import Replay
 from training import Clock, Optimisers, parse, resume, save
 
 
@@ -84,23 +87,36 @@ def retriever_loss(model: Colibri, batch: dict, late: torch.Tensor, queries: tor
     return loss, {"word": loss_word, "hit": hit, "blank": blank, "query": loss_query, "page": loss_page, "found": found}
 
 
+def looked(model: Colibri, batch: dict, device: torch.device) -> None:
+    """For a tower that stands still: puts the visual tokens into a batch in place of its pixels, once for all the times it comes."""
+    if "visual" not in batch:
+        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
+            visual = model.look(unpacked({k: batch.pop(k).to(device) for k in ("grey", "colour", "order")}))
+        batch["visual"] = visual.to("cpu", torch.bfloat16)
+        del batch["grid"]
+
+
 def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, retrieving: bool) -> tuple[torch.Tensor, dict]:
     batch = {k: v.to(pool.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
     with torch.autocast(pool.device.type, dtype=torch.bfloat16):
-        patches = model.tower(unpacked(batch))
-        visual = model.model.connector(patches)
-        named, letters = heads.characters(patches), heads.letters(visual)
+        if "visual" in batch:
+            visual, patches = batch["visual"], None
+        else:
+            patches = model.tower(unpacked(batch))
+            visual = model.model.connector(patches)
+            named, letters = heads.characters(patches), heads.letters(visual)
         # A generator that says noise must not teach the tower: its gradient is let in little by little.
         said, under = answer(model, batch, torch.lerp(visual.detach(), visual, batch["progress"]))
         if retrieving:
             # Padding stands on the right and attention is causal: no mask is needed.
             late = model.linear(model.states(batch["prompts"], visual.flatten(0, 1)))
             queries = model.linear(model.states(batch["query_ids"], None))
-    loss_characters, right = character_loss(named, batch["grid"])
-    loss_letters, kept = character_loss(letters, batch["grid"])
     loss, parts = generator_loss(batch, said, under)
-    loss = loss + loss_characters + 0.4 * loss_letters
-    parts |= {"right": right, "kept": kept}
+    if patches is not None:
+        loss_characters, right = character_loss(named, batch["grid"])
+        loss_letters, kept = character_loss(letters, batch["grid"])
+        loss = loss + loss_characters + 0.4 * loss_letters
+        parts |= {"right": right, "kept": kept}
     if retrieving:
         more, others = retriever_loss(model, batch, late, queries, pool)
         loss, parts = loss + 0.5 * more, parts | others
@@ -116,37 +132,43 @@ def main() -> None:
     model = Colibri(config(load_tokenizer(folder))).to(device)
     if options.frozen:
         model.model.vision_model.requires_grad_(False)
+        model.model.connector.requires_grad_(False)
     heads = Heads(model).to(device)
     pool = dense.word_pool(random.Random(options.seed)).to(device)
     optimiser = Optimisers(model, heads, options.rate)
     clock = Clock(options, "whole")
     fitted = resume(options, "whole", model, heads, optimiser, clock)
     tiles = dense.Tiles(folder, options.batch, 4, options.seed)
-    pages = Batches(folder, options.pages, options.tiles, options.seed, options.easy, options.turns, options.favour, options.rounds)
+    pages = Batches(folder, options.pages, options.tiles, options.seed, options.easy, options.turns, options.favour, options.rounds, options.aloud, options.apart)
     draw = lambda batches, start: loader(batches, start, options.workers, device.type == "cuda")
-    if not fitted:
+    if not fitted and not options.frozen:
         dense.fit_heads(model, heads, enumerate(draw(tiles, 10_000_000)), 80, device)
+        fitted = True
     # Two streams: the second is full and waits when the first has done its part.
     first = options.letters * clock.limit
     early = draw(tiles, clock.step) if clock.elapsed() < first else None
-    late = draw(pages, clock.step)
+    late = iter(Replay(draw(pages, clock.step * options.accumulate), ROUND, options.replay, options.hold, options.seed))
     while not clock.over():
         optimiser.scale(clock.schedule())
-        if clock.elapsed() < first:
-            loss, parts = dense.step_loss(model, heads, clock.wait(early), pool, torch.bfloat16)
-            size = options.batch
-        else:
-            batch = clock.wait(late)
-            loss, parts = step_loss(model, heads, batch, pool, batch["pages"] and clock.step % options.seldom == 0)
-            size = options.pages
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        for part in range(options.accumulate):
+            if clock.elapsed() < first:
+                loss, parts = dense.step_loss(model, heads, clock.wait(early), pool, torch.bfloat16)
+                size = options.batch
+            else:
+                batch = clock.wait(late)
+                if options.frozen:
+                    looked(model, batch, device)
+                loss, parts = step_loss(model, heads, batch, pool, batch["pages"] and (clock.step * options.accumulate + part) % options.seldom == 0)
+                size = options.pages
+            (loss / options.accumulate).backward()
+            clock.note(parts, size)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        clock.tick(parts, size)
+        clock.tick()
         if clock.due():
-            save(options, "whole", model, heads, optimiser, clock)
-    save(options, "whole", model, heads, optimiser, clock)
+            save(options, "whole", model, heads if fitted else None, optimiser, clock)
+    save(options, "whole", model, heads if fitted else None, optimiser, clock)
 
 
 if __name__ == "__main__":
