@@ -41,6 +41,11 @@ pub fn for_each(num_jobs: usize, estimated_nanos: u64, job: impl Fn(usize) + Syn
 /// Rows in a block of [`for_each_block`], about: 96 rows of 3072 `f32` are 1.2 MB, so that what one step of a block
 /// writes for the next stays in the second level of cache or just behind it.
 const BLOCK_ROWS: usize = 96;
+/// Weights of a half-block from which on they are read for twice as many rows at a time: the second level holds little of
+/// them.
+pub const WIDE_BYTES: usize = 8 << 20;
+/// Rows in a block of such weights, about.
+pub const WIDE_BLOCK_ROWS: usize = 2 * BLOCK_ROWS;
 /// Rows in the least block: whole tiles on every path. Blocks are whole numbers of these.
 const GRAIN_ROWS: usize = 12;
 /// Weights of a half-block from which on they are not read anew for every few rows: what a third level of cache holds.
@@ -86,7 +91,12 @@ pub fn for_each_block<const N: usize>(
         } else if is_large {
             split(num_rows, num_rows.div_ceil(LARGE_BLOCK_ROWS)).collect()
         } else {
-            falling(num_rows, threads)
+            let is_wide = weight_bytes >= WIDE_BYTES;
+            falling(
+                num_rows,
+                threads,
+                if is_wide { 2 * BLOCK_ROWS } else { BLOCK_ROWS },
+            )
         };
     let run = |index: usize| {
         let range = ranges[index].clone();
@@ -107,14 +117,13 @@ pub fn for_each_block<const N: usize>(
     }
 }
 
-/// Blocks that become smaller towards the end, so that threads which are not equally fast still end together.
-fn falling(num_rows: usize, threads: usize) -> Vec<Range<usize>> {
+/// Blocks of at most `most` rows that become smaller towards the end, so that threads which are not equally fast still end together.
+fn falling(num_rows: usize, threads: usize, most: usize) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let mut start = 0;
     while start < num_rows {
         let left = num_rows - start;
-        let rows =
-            (left / (2 * threads) / GRAIN_ROWS * GRAIN_ROWS).clamp(2 * GRAIN_ROWS, BLOCK_ROWS);
+        let rows = (left / (2 * threads) / GRAIN_ROWS * GRAIN_ROWS).clamp(2 * GRAIN_ROWS, most);
         ranges.push(start..start + rows.min(left));
         start += rows.min(left);
     }
@@ -186,7 +195,7 @@ mod tests {
     fn blocks_cover_all_rows_of_all_buffers_once() {
         for (num_rows, weight_bytes) in [0, 1, 50, 97, 1000]
             .into_iter()
-            .flat_map(|rows| [(rows, 0), (rows, LARGE_BYTES)])
+            .flat_map(|rows| [(rows, 0), (rows, WIDE_BYTES), (rows, LARGE_BYTES)])
         {
             let (mut narrow, mut wide) = (vec![0.0; num_rows], vec![0.0; 3 * num_rows]);
             let buffers = [narrow.as_mut_slice(), wide.as_mut_slice()];

@@ -10,7 +10,7 @@ use std::{path::Path, sync::Arc};
 pub use colibri_nn::Precision;
 use colibri_nn::{
     KvPrecision, Placement,
-    blocks::{LARGE_BLOCK_ROWS, LARGE_BYTES},
+    blocks::{LARGE_BLOCK_ROWS, LARGE_BYTES, WIDE_BLOCK_ROWS, WIDE_BYTES},
     weights::{Sizes, TensorPool, WeightStore, matrix_bytes},
 };
 
@@ -198,18 +198,29 @@ impl Needs {
         } else {
             FLOAT / 2
         };
-        let block = FLOAT * self.threads * BLOCK_ROWS;
+        let block = |weights: usize| {
+            let is_wide = weights >= WIDE_BYTES;
+            let rows = if is_wide {
+                wide(WIDE_BLOCK_ROWS)
+            } else {
+                BLOCK_ROWS
+            };
+            FLOAT * self.threads * rows
+        };
         // Of an MLP with a gate: its weights decide.
         let gated_block = |width: usize, inner: usize| {
-            let is_large = 3 * matrix_bytes(precision, inner, width) >= LARGE_BYTES;
+            let weights = 3 * matrix_bytes(precision, inner, width);
+            let is_large = weights >= LARGE_BYTES;
             // On all threads together.
             let large = FLOAT * wide(if is_large { LARGE_BLOCK_ROWS } else { 0 });
-            block.max(large) * wide(2 * inner + width)
+            block(weights).max(large) * wide(2 * inner + width)
         };
         let (width, inner) = (wide(vision.hidden_size), wide(vision.intermediate_size));
         let patches = page.frame_pixels / wide(vision.patch_size.pow(2)).max(1);
         // The frame in numbers; the residual stream, queries, keys, values and what attention makes of them.
-        let tower = FLOAT * (3 * page.frame_pixels + patches * 5 * width) + block * (inner + width);
+        let weights = 2 * matrix_bytes(precision, vision.intermediate_size, vision.hidden_size);
+        let tower = FLOAT * (3 * page.frame_pixels + patches * 5 * width)
+            + block(weights) * (inner + width);
         let resampler = if *is_resampled {
             // What the tower saw, projected, normed; its scratch is still there.
             FLOAT * patches * (2 * hidden)

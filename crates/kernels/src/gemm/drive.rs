@@ -15,7 +15,7 @@ use crate::parallel::{self, SharedMut};
 use crate::simd::Kernels;
 
 /// Rows in a block, about.
-const BLOCK_ROWS: usize = 144;
+const BLOCK_ROWS: usize = 192;
 /// The same where weights are large: the more rows, the less often a panel is read from behind the second level.
 const LARGE_BLOCK_ROWS: usize = 384;
 /// Weights of a group from which on they are not read anew for every block of rows.

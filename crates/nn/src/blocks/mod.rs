@@ -7,6 +7,6 @@ mod resample;
 
 pub use attention::{AttentionBlock, Visibility};
 pub use colibri_kernels::attention::AttentionShape;
-pub use colibri_kernels::parallel::{LARGE_BLOCK_ROWS, LARGE_BYTES};
+pub use colibri_kernels::parallel::{LARGE_BLOCK_ROWS, LARGE_BYTES, WIDE_BLOCK_ROWS, WIDE_BYTES};
 pub use mlp::{Mlp, MlpBlock};
 pub use resample::ResampleBlock;
