@@ -171,7 +171,7 @@ impl Linear {
     }
 
     /// Whether `kernels` calculates this layer.
-    pub(crate) fn is_packed(&self) -> bool {
+    pub fn is_packed(&self) -> bool {
         matches!(self.storage, Storage::Packed(_))
     }
 
@@ -207,6 +207,23 @@ impl Linear {
             );
         })?;
         Ok(Tensor::from_vec(out, shape, &Device::Cpu)?)
+    }
+
+    /// `out (rows, outputs) += x (rows, inputs) · Wᵀ + b` over slices, without a tensor between.
+    ///
+    /// # Panics
+    /// If the lengths do not fit, or where candle calculates ([`Linear::is_packed`]).
+    pub fn add_to(&self, x: &[f32], out: &mut [f32]) {
+        let target = Target {
+            linear: self,
+            out,
+            activation: Activation::Identity,
+            write: Write::Add,
+        };
+        project(
+            Rows::new(x, x.len() / self.inputs, self.inputs),
+            vec![target],
+        );
     }
 
     pub(crate) fn forward_dense(&self, x: &Tensor) -> Result<Tensor> {

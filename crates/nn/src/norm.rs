@@ -3,10 +3,11 @@
 use candle_core::{D, DType, Device, Tensor};
 use colibri_kernels::{
     norm::{layer_norm, rms_norm},
+    parallel,
     rows::{Rows, RowsMut},
 };
 
-use crate::{Placement, Result, cpu};
+use crate::{Placement, Result, Scratch, cpu};
 
 /// A normalisation over the last dimension.
 #[derive(Clone, Debug)]
@@ -83,6 +84,31 @@ impl Norm {
             );
         })?;
         Ok(Tensor::from_vec(out, x.dims(), &Device::Cpu)?)
+    }
+
+    /// [`Norm::forward`] in the storage of `x`, which the caller gives up.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward_in_place(&self, x: Tensor) -> Result<Tensor> {
+        if self.dense.is_some() {
+            return self.forward(&x);
+        }
+        let hidden = self.weight.len();
+        let num_rows = x.elem_count() / hidden;
+        cpu::in_place(&x, "norm", |values| {
+            let nanos = values.len() as u64 / 6;
+            parallel::for_each_block(num_rows, nanos, 0, [values], |rows, [values]| {
+                let mut copy = Scratch::take(values.len());
+                copy.copy_from_slice(values);
+                self.apply(
+                    Rows::new(&copy, rows.len(), hidden),
+                    RowsMut::new(values, rows.len(), hidden),
+                );
+            });
+            Ok(())
+        })?;
+        Ok(x)
     }
 
     fn forward_dense(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {

@@ -8,7 +8,7 @@
 
 use candle_core::{Device, Tensor};
 use colibri_nn::{
-    Linear, Norm, Placement, Weights,
+    Linear, Norm, Placement, Scratch, Weights,
     blocks::{AttentionBlock, AttentionShape, Mlp, MlpBlock, Visibility},
 };
 
@@ -191,28 +191,47 @@ impl SiglipTower {
         let patch = self.config.patch_size;
         let (rows, cols) = (height / patch, width / patch);
         let (num_patches, values) = (rows * cols, 3 * patch * patch);
-        let mut patches = vec![0.0; num_patches * values];
+        let mut patches = Scratch::take(num_patches * values);
         cut_patches(pixels, (width, height), patch, &mut patches);
-        let patches = Tensor::from_vec(patches, (1, num_patches, values), &Device::Cpu)?
-            .to_dtype(self.placement.dtype())?
-            .to_device(self.placement.device())?;
-        let embedded = self.patch_embedding.forward(&patches)?; // (1, patches, hidden)
         let side = self.config.patches_per_side();
-        let mut x = if (rows, cols) == (side, side) {
-            embedded.broadcast_add(&self.position_embedding)?
+        let places = if (rows, cols) == (side, side) {
+            self.position_embedding.clone()
         } else {
             let places = Tensor::new(positions(rows, cols, side), self.placement.device())?;
-            embedded.broadcast_add(&self.position_embedding.index_select(&places, 0)?)?
+            self.position_embedding.index_select(&places, 0)?
         };
-        drop((patches, embedded));
+        let mut x = self.embed(&patches, &places)?; // (1, patches, hidden)
+        drop(patches);
         trace.record("patch_embeddings", &x)?;
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.mlp.forward(layer.attention.forward(x, None)?)?;
             trace.record(&format!("vision.block.{index}"), &x)?;
         }
-        let x = self.post_layernorm.forward(&x)?;
+        let x = self.post_layernorm.forward_in_place(x)?;
         trace.record("vision.post_layernorm", &x)?;
         Ok(x)
+    }
+
+    /// Patches `(patches, 3 * patch * patch)` and the embeddings of their places `(patches, hidden)` to `(1, patches, hidden)`.
+    fn embed(&self, patches: &[f32], places: &Tensor) -> Result<Tensor> {
+        let (num_patches, hidden) = places.dims2()?;
+        if self.patch_embedding.is_packed() {
+            // One buffer a frame, to which the product is added, and no other that has to be asked for anew.
+            let mut x = places.flatten_all()?.to_vec1::<f32>()?;
+            self.patch_embedding.add_to(patches, &mut x);
+            return Ok(Tensor::from_vec(x, (1, num_patches, hidden), &Device::Cpu)?);
+        }
+        let patches = Tensor::from_slice(
+            patches,
+            (1, num_patches, patches.len() / num_patches),
+            &Device::Cpu,
+        )?
+        .to_dtype(self.placement.dtype())?
+        .to_device(self.placement.device())?;
+        Ok(self
+            .patch_embedding
+            .forward(&patches)?
+            .broadcast_add(places)?)
     }
 }
 
