@@ -23,6 +23,7 @@ pub mod isa;
 pub mod maxsim;
 mod memory;
 mod micro;
+mod narrow;
 mod nibble_tile;
 pub mod norm;
 mod pack;

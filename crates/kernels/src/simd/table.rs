@@ -93,6 +93,7 @@ macro_rules! kernel_table {
     ($simd:ident, $token:expr $(, $features:literal)?) => {
         use crate::gemm::int4;
         use crate::micro::{self, Finish, Tile};
+        use crate::narrow;
         use crate::nibble_tile::{self, Unpack};
         use crate::pack::{self, Panel};
         use crate::resample;
@@ -156,23 +157,23 @@ macro_rules! kernel_table {
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn narrow_bf16(row: &[f32], out: &mut [u32]) {
-            vector::narrow_bf16($token, row, out)
+            narrow::narrow_bf16($token, row, out)
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn pair_bf16(low: &[f32], high: &[f32], out: &mut [u32]) {
-            vector::pair_bf16($token, low, high, out)
+            narrow::pair_bf16($token, low, high, out)
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn pair_halves(low: &[u16], high: &[u16], out: &mut [u32]) {
-            vector::pair_halves(low, high, out)
+            narrow::pair_halves(low, high, out)
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn narrow_bytes(row: &[f32], offset: i32, out: &mut [u32]) -> f32 {
-            vector::narrow_bytes($token, row, offset, out)
+            narrow::narrow_bytes($token, row, offset, out)
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn narrow_halves(row: &[u16], offset: i32, out: &mut [u32]) -> f32 {
-            vector::narrow_bytes($token, row, offset, out)
+            narrow::narrow_bytes($token, row, offset, out)
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn widen_f16(from: &[u16], out: &mut [f32]) {
