@@ -53,10 +53,9 @@ def watched(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: to
     """Query (batch, head, token, dim), key and value (batch, group, token, dim) -> (batch, token, head, dim)."""
     key, value = repeat_kv(key, module.num_key_value_groups), repeat_kv(value, module.num_key_value_groups)
     cut = WATCH.picture
-    before = torch.ones(cut, cut, dtype=torch.bool, device=query.device).tril()
-    picture = attend(query[:, :, :cut], key[:, :, :cut], value[:, :, :cut], before, True, scaling)
+    picture = attend(query[:, :, :cut], key[:, :, :cut], value[:, :, :cut], scaling)
     turns = torch.arange(cut, query.shape[2], device=query.device).expand(len(query), -1)
-    said = attend(query[:, :, cut:], key, value, WATCH.allowed(turns)[:, None], False, scaling)
+    said = attend(query[:, :, cut:], key, value, scaling, WATCH.allowed(turns)[:, None])
     for name, (layer, head) in HEADS.items():
         looks = WATCH.looks.get(name)
         if layer == module.layer_idx and looks is not None and looks.groups:
@@ -64,14 +63,14 @@ def watched(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: to
     return torch.cat([picture, said], 2).transpose(1, 2).contiguous(), None
 
 
-def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor, causal: bool, scaling: float) -> torch.Tensor:
-    """Attention where it is allowed (`causal`: just before). On a CPU torch's fused one takes five times as long backwards as forwards, so that
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, allowed: torch.Tensor | None = None) -> torch.Tensor:
+    """Attention where it is allowed, or to what stands before. On a CPU torch's fused one takes five times as long backwards as forwards, so that
     the short sequences of single tiles are faster by the plain product."""
     if query.device.type == "cpu" and key.shape[2] <= 384:
+        if allowed is None:
+            allowed = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril()
         return (query @ key.transpose(-1, -2) * scaling).masked_fill(~allowed, -1e4).softmax(-1).to(value.dtype) @ value
-    if causal:
-        return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, scale=scaling)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=allowed is None, scale=scaling)
 
 
 def share(query: torch.Tensor, key: torch.Tensor, scaling: float, looks: Looks) -> torch.Tensor:

@@ -53,45 +53,35 @@ pub(crate) fn pair_halves(low: &[u16], high: &[u16], out: &mut [u32]) {
     }
 }
 
-/// A row that is narrowed to bytes.
-pub(crate) trait Narrowed<S: Simd>: Copy {
-    fn len(self) -> usize;
-    /// `LANES` values from `at` on.
-    fn load(self, s: S, at: usize) -> S::F;
-    /// Those from `at` on, fewer than `LANES`, zeros above.
-    fn load_rest(self, s: S, at: usize) -> S::F;
+/// What rows that are narrowed to bytes are made of.
+pub(crate) trait Value<S: Simd>: Sized {
+    /// The first `LANES` values.
+    fn load(s: S, from: &[Self]) -> S::F;
+    /// The first `from.len() < LANES` values, zeros above.
+    fn load_part(s: S, from: &[Self]) -> S::F;
 }
 
-impl<S: Simd> Narrowed<S> for &[f32] {
+impl<S: Simd> Value<S> for f32 {
     #[inline(always)]
-    fn len(self) -> usize {
-        <[f32]>::len(self)
+    fn load(s: S, from: &[Self]) -> S::F {
+        s.load(from)
     }
     #[inline(always)]
-    fn load(self, s: S, at: usize) -> S::F {
-        s.load(&self[at..at + S::LANES])
-    }
-    #[inline(always)]
-    fn load_rest(self, s: S, at: usize) -> S::F {
-        s.load_part(&self[at..])
+    fn load_part(s: S, from: &[Self]) -> S::F {
+        s.load_part(from)
     }
 }
 
 /// bfloat16, given as bits.
-impl<S: Simd> Narrowed<S> for &[u16] {
+impl<S: Simd> Value<S> for u16 {
     #[inline(always)]
-    fn len(self) -> usize {
-        <[u16]>::len(self)
+    fn load(s: S, from: &[Self]) -> S::F {
+        s.load_bf16(from)
     }
     #[inline(always)]
-    fn load(self, s: S, at: usize) -> S::F {
-        s.load_bf16(&self[at..at + S::LANES])
-    }
-    #[inline(always)]
-    fn load_rest(self, s: S, at: usize) -> S::F {
+    fn load_part(s: S, from: &[Self]) -> S::F {
         let mut last = [0; 16];
-        let rest = &self[at..];
-        last[..rest.len()].copy_from_slice(rest);
+        last[..from.len()].copy_from_slice(from);
         s.load_bf16(&last)
     }
 }
@@ -99,24 +89,24 @@ impl<S: Simd> Narrowed<S> for &[u16] {
 /// Rounds `row / scale` to whole numbers of at most 127, stores them with `offset` added, four to a word, and
 /// returns the scale. A row that is not finite gives zeros and a scale of NaN.
 #[inline(always)]
-pub(crate) fn narrow_bytes<S: Simd>(
+pub(crate) fn narrow_bytes<S: Simd, V: Value<S>>(
     s: S,
-    row: impl Narrowed<S>,
+    row: &[V],
     offset: i32,
     out: &mut [u32],
 ) -> f32 {
-    let whole = row.len() - row.len() % S::LANES;
+    let (whole, rest) = row.split_at(row.len() - row.len() % S::LANES);
     let mut greatest = s.splat(0.0);
     // Zero times a finite value is zero; times anything else it is NaN.
     let mut finite = s.splat(0.0);
     let zero = s.splat(0.0);
-    for at in (0..whole).step_by(S::LANES) {
-        let value = row.load(s, at);
+    for block in whole.chunks_exact(S::LANES) {
+        let value = V::load(s, block);
         greatest = s.max(greatest, s.abs(value));
         finite = s.mul_add(value, zero, finite);
     }
-    if whole < row.len() {
-        let value = row.load_rest(s, whole);
+    if !rest.is_empty() {
+        let value = V::load_part(s, rest);
         greatest = s.max(greatest, s.abs(value));
         finite = s.mul_add(value, zero, finite);
     }
@@ -139,16 +129,16 @@ pub(crate) fn narrow_bytes<S: Simd>(
         bytes.fill(offset as u8);
         return scale;
     }
-    for at in (0..whole).step_by(S::LANES) {
-        let value = s.mul(row.load(s, at), factor);
-        s.store_bytes(value, offset, &mut bytes[at..]);
+    let mut at = 0;
+    for block in whole.chunks_exact(S::LANES) {
+        s.store_bytes(s.mul(V::load(s, block), factor), offset, &mut bytes[at..]);
+        at += S::LANES;
     }
-    if whole < row.len() {
+    if !rest.is_empty() {
         let mut last = [0; 16];
-        let value = s.mul(row.load_rest(s, whole), factor);
-        s.store_bytes(value, offset, &mut last);
+        s.store_bytes(s.mul(V::load_part(s, rest), factor), offset, &mut last);
         let end = bytes.len();
-        bytes[whole..].copy_from_slice(&last[..end - whole]);
+        bytes[at..].copy_from_slice(&last[..end - at]);
     }
     scale
 }

@@ -92,11 +92,8 @@ pub fn for_each_block<const N: usize>(
             split(num_rows, num_rows.div_ceil(LARGE_BLOCK_ROWS)).collect()
         } else {
             let is_wide = weight_bytes >= WIDE_BYTES;
-            falling(
-                num_rows,
-                threads,
-                if is_wide { 2 * BLOCK_ROWS } else { BLOCK_ROWS },
-            )
+            let most = if is_wide { WIDE_BLOCK_ROWS } else { BLOCK_ROWS };
+            falling(num_rows, threads, most)
         };
     let run = |index: usize| {
         let range = ranges[index].clone();

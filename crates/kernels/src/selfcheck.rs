@@ -10,7 +10,9 @@ use crate::activation::{exp_with, gelu_tanh_with, silu_mul_with};
 use crate::attention::{
     AttentionShape, Inner, KvPrecision, KvStore, Mask, attention_stored, attention_with,
 };
-use crate::gemm::{Activation, PackedMatrix, Precision, Product, Write, matmul, matmul_gated};
+use crate::gemm::{
+    Activation, PackedMatrix, Precision, Product, Write, matmul, matmul_gated, widen,
+};
 use crate::isa::Isa;
 use crate::maxsim::maxsim_f16_argmax_with;
 use crate::norm::{l2_normalize_with, layer_norm_with, rms_norm_with};
@@ -169,11 +171,9 @@ fn rounded(isa: Isa) -> (f64, f64) {
             out: RowsMut::new(&mut words, ROWS, EVEN / 2),
         },
     );
-    let halves = |word: &f32| [word.to_bits() as u16, (word.to_bits() >> 16) as u16];
     let found: Vec<f32> = words
         .iter()
-        .flat_map(halves)
-        .map(|half| bf16::from_bits(half).to_f32())
+        .flat_map(|word| widen(word.to_bits()).map(f32::from_bits))
         .collect();
     let (x, w) = (
         narrow(Precision::Int8, &x, false),

@@ -286,10 +286,11 @@ pub(crate) fn project<'a>(x: impl Into<Input<'a>>, mut targets: Vec<Target<'_>>)
             bias: target.linear.bias_values(),
             activation: target.activation,
             write: target.write,
-            out: {
-                let halves = if target.write == Write::Round { 2 } else { 1 };
-                RowsMut::new(&mut *target.out, num_rows, target.linear.outputs / halves)
-            },
+            out: RowsMut::new(
+                &mut *target.out,
+                num_rows,
+                target.write.width(target.linear.outputs),
+            ),
         });
         if let (Some((Storage::Packed(a), _)), Some(low)) = (&target.linear.lora, low) {
             products.push(Product {

@@ -91,8 +91,8 @@ impl Block<'_> {
     /// the usual layouts, so that they would be waited for one after another.
     fn fetch_ahead(&self) {
         let (plan, group) = (self.plan, self.plan.group());
-        let dim = plan.shape.head_dim;
-        let (start, len) = (self.head * group * dim, group * dim);
+        let part = |width: usize| (self.head * group * width, group * width);
+        let (start, len) = part(plan.shape.head_dim);
         for row in self.rows.start / group..self.rows.end.div_ceil(group) {
             let out_row = self.sequence.index * plan.n_q + row;
             prefetch(
@@ -103,7 +103,7 @@ impl Block<'_> {
             );
         }
         let next = self.rows.end / group..(self.rows.end + self.rows.len()) / group;
-        let (start, len) = (start * plan.row_width() / dim, len * plan.row_width() / dim);
+        let (start, len) = part(plan.row_width());
         for row in next.start..next.end.min(plan.n_q) {
             prefetch(self.sequence.q.row(row)[start..].as_ptr(), len);
         }

@@ -35,7 +35,7 @@ pub(super) fn run(
     let bias = bias_of(mask, n_k, kernels);
     let plan = Plan {
         kernels,
-        precision: operands.precision(kernels),
+        precision: operands.inner.precision(kernels),
         is_rounded: operands.is_rounded,
         shape: *shape,
         n_q,
@@ -84,9 +84,10 @@ pub(super) fn run(
     let threads = parallel::num_threads();
     if batch * heads >= HEADS_PER_THREAD * threads {
         // The last heads are halved, so that threads which are not equally fast still end together; both halves pack.
-        let whole = batch * heads - threads;
+        let halved = if blocks.len() > 1 { threads } else { 0 };
+        let whole = batch * heads - halved;
         let (first, second) = blocks.split_at(blocks.len() / 2);
-        parallel::for_each(whole + 2 * threads, nanos, |job| {
+        parallel::for_each(whole + 2 * halved, nanos, |job| {
             let (head, blocks) = match job.checked_sub(whole) {
                 None => (job, &blocks[..]),
                 Some(half) if half % 2 == 0 => (whole + half / 2, first),

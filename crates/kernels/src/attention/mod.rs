@@ -85,12 +85,6 @@ struct Operands<'a> {
     v: Rows<'a>,
 }
 
-impl Operands<'_> {
-    fn precision(&self, kernels: &Kernels) -> Precision {
-        self.inner.precision(kernels)
-    }
-}
-
 /// `out = softmax(scale · q · kᵀ, masked) · v` for every head.
 ///
 /// `q` and `out` are `(n_q, q_heads · head_dim)`, `k` and `v` are `(n_k, kv_heads · head_dim)`. A row that
@@ -143,7 +137,7 @@ pub fn attention_with(
     k: Rows<'_>,
     v: Rows<'_>,
     mask: Mask<'_>,
-    mut out: RowsMut<'_>,
+    out: RowsMut<'_>,
 ) {
     let operands = Operands {
         inner,
@@ -152,10 +146,7 @@ pub fn attention_with(
         k,
         v,
     };
-    check(shape, batch, &operands, mask, &out);
-    if batch > 0 && q.num_rows() > 0 {
-        drive::run(isa, shape, batch, &operands, mask, &mut out);
-    }
+    run(isa, shape, batch, &operands, mask, out);
 }
 
 /// Whether [`attention_rounded`] and [`crate::gemm::Input::Rounded`] serve with this instruction set: whether it has an
@@ -177,7 +168,7 @@ pub fn attention_rounded(
     batch: usize,
     [q, k, v]: [Rows<'_>; 3],
     mask: Mask<'_>,
-    mut out: RowsMut<'_>,
+    out: RowsMut<'_>,
 ) {
     assert!(
         takes_rounded(isa) && shape.head_dim.is_multiple_of(2),
@@ -191,9 +182,21 @@ pub fn attention_rounded(
         k,
         v,
     };
-    check(shape, batch, &operands, mask, &out);
-    if batch > 0 && q.num_rows() > 0 {
-        drive::run(isa, shape, batch, &operands, mask, &mut out);
+    run(isa, shape, batch, &operands, mask, out);
+}
+
+/// Checks the shapes and calculates.
+fn run(
+    isa: Isa,
+    shape: &AttentionShape,
+    batch: usize,
+    operands: &Operands<'_>,
+    mask: Mask<'_>,
+    mut out: RowsMut<'_>,
+) {
+    check(shape, batch, operands, mask, &out);
+    if batch > 0 && operands.q.num_rows() > 0 {
+        drive::run(isa, shape, batch, operands, mask, &mut out);
     }
 }
 

@@ -19,6 +19,7 @@ use crate::simd::Kernels;
 
 pub(crate) use drive::split;
 pub use operand::Input;
+pub(crate) use operand::widen;
 pub use packed::PackedMatrix;
 pub use parts::{Foreign, Parts, packing};
 
@@ -64,6 +65,16 @@ pub enum Write {
     /// `out = result`, rounded to bfloat16 and two to a value of the output, the first in its lower half: rows are half
     /// as wide, for what multiplies in bfloat16 next ([`crate::attention::attention_rounded`], [`Input::Rounded`]).
     Round,
+}
+
+impl Write {
+    /// Values of a row of the output that `results` results take, an even number where they are rounded.
+    pub fn width(self, results: usize) -> usize {
+        match self {
+            Self::Round => results / 2,
+            Self::Store | Self::Add | Self::Multiply => results,
+        }
+    }
 }
 
 /// One product of a group: the weights and what happens to the result.
@@ -158,10 +169,13 @@ fn check(x: Input<'_>, product: &Product<'_>, isa: Isa) {
         weights.in_features(),
         "an input of another width than the weights is a bug"
     );
-    let halves = if product.write == Write::Round { 2 } else { 1 };
+    assert!(
+        product.write != Write::Round || weights.out_features().is_multiple_of(2),
+        "rounding an odd number of results is a bug"
+    );
     assert_eq!(
-        (product.out.num_rows(), halves * product.out.num_cols()),
-        (x.num_rows(), weights.out_features()),
+        (product.out.num_rows(), product.out.num_cols()),
+        (x.num_rows(), product.write.width(weights.out_features())),
         "an output of another shape than the product is a bug"
     );
     if let Some(bias) = product.bias {

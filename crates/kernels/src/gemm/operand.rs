@@ -258,6 +258,6 @@ fn to_bytes(
 }
 
 /// The two bfloat16 of a word as `f32`.
-pub(super) fn widen(word: u32) -> [u32; 2] {
+pub(crate) fn widen(word: u32) -> [u32; 2] {
     [word << 16, word & 0xFFFF_0000]
 }

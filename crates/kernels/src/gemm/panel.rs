@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use crate::gemm::drive::split;
-use crate::gemm::operand::{Operand, widen};
-use crate::gemm::{Activation, PackedMatrix, Precision, Write, int4};
+use crate::gemm::operand::Operand;
+use crate::gemm::{Activation, PackedMatrix, Precision, Write, int4, widen};
 use crate::memory::with_scratch;
 use crate::micro::{Finish, Tile};
 use crate::nibble_tile::Unpack;
@@ -237,10 +237,7 @@ impl Plan<'_> {
                     continue;
                 }
                 let row = rows.start + tile_rows.start;
-                let first = match pass.write {
-                    Write::Round => first_column / 2,
-                    Write::Store | Write::Add | Write::Multiply => first_column,
-                };
+                let first = pass.write.width(first_column);
                 // SAFETY: `check` compared the output's shape with the rows and the features; these rows
                 // and columns of it belong to this job alone.
                 unsafe {

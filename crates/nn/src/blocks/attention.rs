@@ -88,13 +88,12 @@ impl AttentionBlock {
         let (q_width, kv_width) = (self.q_proj.outputs(), self.k_proj.outputs());
         // What attention would round is written rounded: half as much goes out of the caches and comes back.
         let is_rounded = cache.is_none() && self.may_round();
-        let [in_q, in_kv] =
-            [q_width, kv_width].map(|width| if is_rounded { width / 2 } else { width });
         let write = if is_rounded {
             Write::Round
         } else {
             Write::Store
         };
+        let [in_q, in_kv] = [q_width, kv_width].map(|width| write.width(width));
         let mut q = Scratch::take(rows * in_q);
         let mut k = Scratch::take(rows * in_kv);
         let mut v = Scratch::take(rows * in_kv);

@@ -70,19 +70,23 @@ impl Mlp {
         self.input().num_bytes() + up + self.output().num_bytes()
     }
 
-    /// Values of a row between the two products: half as many where the first rounds what the second would.
+    /// Values of a row between the two products.
     fn inner_width(&self) -> usize {
-        let width = self.input().outputs();
-        if self.is_rounded() { width / 2 } else { width }
+        self.inner_write().width(self.input().outputs())
     }
 
-    /// Whether what lies between the two products is written rounded: half as much goes out of the caches and comes back.
-    fn is_rounded(&self) -> bool {
+    /// How the first product writes: rounded where the second would round, so that half as much goes out of the caches and
+    /// comes back.
+    fn inner_write(&self) -> Write {
         match self {
-            Self::Gelu { fc1, fc2 } => {
-                fc1.takes_rounded() && fc2.takes_rounded() && fc1.outputs().is_multiple_of(2)
+            Self::Gelu { fc1, fc2 }
+                if fc1.takes_rounded()
+                    && fc2.takes_rounded()
+                    && fc1.outputs().is_multiple_of(2) =>
+            {
+                Write::Round
             }
-            Self::SiluGated { .. } | Self::GeluGated { .. } => false,
+            Self::Gelu { .. } | Self::SiluGated { .. } | Self::GeluGated { .. } => Write::Store,
         }
     }
 
@@ -127,18 +131,14 @@ impl Mlp {
     /// `inner` holds the rows between the two products.
     fn forward_slices(&self, x: Rows<'_>, inner: &mut [f32], out: &mut [f32], write: Write) {
         let rows = x.num_rows();
-        let is_rounded = self.is_rounded();
+        let inner_write = self.inner_write();
         match self {
             Self::Gelu { fc1, .. } => {
                 let target = Target {
                     linear: fc1,
                     out: inner,
                     activation: Activation::GeluTanh,
-                    write: if is_rounded {
-                        Write::Round
-                    } else {
-                        Write::Store
-                    },
+                    write: inner_write,
                 };
                 project(x, vec![target]);
             }
@@ -160,7 +160,7 @@ impl Mlp {
         let output = self.output();
         let inner = Rows::new(inner, rows, self.inner_width());
         project(
-            if is_rounded {
+            if inner_write == Write::Round {
                 Input::Rounded(inner)
             } else {
                 Input::Floats(inner)
