@@ -33,8 +33,9 @@ const PRODUCTS: [(usize, usize, usize); 13] = [
     (347, 14336, 4096),
 ];
 /// The same with so few rows that memory decides; the last is a table larger than the caches.
-const SKINNY: [(usize, usize, usize); 5] = [
+const SKINNY: [(usize, usize, usize); 6] = [
     (1, 576, 1536),
+    (24, 576, 1536),
     (1, 2048, 8192),
     (4, 2048, 8192),
     (8, 2048, 8192),
@@ -57,6 +58,7 @@ fn main() {
     for (name, precision) in [
         ("f32", Precision::F32),
         ("bf16", Precision::Bf16),
+        ("bf16-short", Precision::Bf16Short),
         ("int8", Precision::Int8),
         ("int4", Precision::Int4),
     ] {
@@ -169,7 +171,7 @@ const GATED: [(usize, usize, usize); 4] = [
 /// `down(silu(gate(x)) · up(x))`, taken through as a model does.
 fn gated_mlps(case: &str) {
     for (m, k, n) in GATED {
-        for precision in [Precision::Bf16, Precision::Int8] {
+        for precision in [Precision::Bf16, Precision::Bf16Short, Precision::Int8] {
             if !format!("{m}×{k}×{n} {precision:?}").contains(case) {
                 continue;
             }
@@ -224,6 +226,7 @@ fn skinny() {
         for precision in [
             Precision::F32,
             Precision::Bf16,
+            Precision::Bf16Short,
             Precision::Int8,
             Precision::Int4,
         ] {

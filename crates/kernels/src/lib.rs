@@ -35,6 +35,7 @@ pub mod rope;
 pub mod rows;
 pub mod scalar;
 pub mod selfcheck;
+mod short_tile;
 mod simd;
 mod vector;
 mod widen;

@@ -128,8 +128,16 @@ fn falling(num_rows: usize, threads: usize, most: usize) -> Vec<Range<usize>> {
 }
 
 /// A pointer into a buffer that several jobs write at different places.
-#[derive(Clone, Copy)]
 pub(crate) struct SharedMut<T>(*mut T);
+
+// Derived, both would ask the same of what it points to.
+impl<T> Clone for SharedMut<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SharedMut<T> {}
 
 // SAFETY: the pointer is only a place; every use of it is an `unsafe` block that states why its target is
 // not shared.

@@ -62,6 +62,10 @@ pub fn run() -> Vec<Check> {
         };
         add("product f32", product(isa, Precision::F32));
         add("product bf16", product(isa, Precision::Bf16));
+        add(
+            "product bf16 in twelve bits",
+            product(isa, Precision::Bf16Short),
+        );
         add("product int8", product(isa, Precision::Int8));
         add("product int4", product(isa, Precision::Int4));
         add("product rounded, GELU", rounded(isa));
@@ -229,7 +233,9 @@ fn gated(isa: Isa, precision: Precision) -> (f64, f64) {
 fn narrow(precision: Precision, values: &[f32], is_weights: bool) -> Vec<f32> {
     let rows = values.chunks_exact(INNER).flat_map(|row| match precision {
         Precision::F32 => row.to_vec(),
-        Precision::Bf16 => row.iter().map(|v| bf16::from_f32(*v).to_f32()).collect(),
+        Precision::Bf16 | Precision::Bf16Short => {
+            row.iter().map(|v| bf16::from_f32(*v).to_f32()).collect()
+        }
         Precision::Int8 | Precision::Int4 => {
             let (bytes, scale) = if precision == Precision::Int4 && is_weights {
                 scalar::quantise_groups(row)

@@ -11,7 +11,7 @@ pub use colibri_nn::Precision;
 use colibri_nn::{
     KvPrecision, Placement,
     blocks::{LARGE_BLOCK_ROWS, LARGE_BYTES, WIDE_BLOCK_ROWS, WIDE_BYTES},
-    weights::{Sizes, TensorPool, WeightStore, matrix_bytes},
+    weights::{Sizes, TensorPool, WeightStore, decoding_precision, matrix_bytes},
 };
 
 use crate::{
@@ -208,8 +208,8 @@ impl Needs {
             FLOAT * self.threads * rows
         };
         // Of an MLP with a gate: its weights decide.
-        let gated_block = |width: usize, inner: usize| {
-            let weights = 3 * matrix_bytes(precision, inner, width);
+        let gated_block = |form: Precision, width: usize, inner: usize| {
+            let weights = 3 * matrix_bytes(form, inner, width);
             let is_large = weights >= LARGE_BYTES;
             // On all threads together.
             let large = FLOAT * wide(if is_large { LARGE_BLOCK_ROWS } else { 0 });
@@ -225,13 +225,18 @@ impl Needs {
             // What the tower saw, projected, normed; its scratch is still there.
             FLOAT * patches * (2 * hidden)
                 + gated_block(
+                    precision,
                     text.hidden_size,
                     text.intermediate_size.max(4 * text.hidden_size),
                 )
         } else {
             0
         };
-        let text_block = gated_block(text.hidden_size, text.intermediate_size);
+        let text_block = gated_block(
+            decoding_precision(precision),
+            text.hidden_size,
+            text.intermediate_size,
+        );
         let rotations = FLOAT * wide(text.num_positions() * text.head_dim());
         // Tags around a frame: one token where the vocabulary has them, about ten where it does not.
         let tags = match (page.frames, tokens_per_frame) {

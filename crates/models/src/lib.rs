@@ -23,7 +23,7 @@ pub mod vlm;
 
 pub use colibri_nn::{
     KvPrecision, Placement, Precision, machine,
-    weights::{KeptWeights, TensorPool, list_packed, remove_packed},
+    weights::{KeptWeights, TensorPool, decoding_precision, list_packed, remove_packed},
 };
 pub use error::{Error, Result};
 pub use sharing::{Part, SharedPart, shared};

@@ -18,9 +18,10 @@ use colibri_nn::{
 const OUTPUTS: usize = 131;
 const INPUTS: usize = 144;
 const RANK: usize = 3;
-const PRECISIONS: [Precision; 4] = [
+const PRECISIONS: [Precision; 5] = [
     Precision::F32,
     Precision::Bf16,
+    Precision::Bf16Short,
     Precision::Int8,
     Precision::Int4,
 ];

@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, time::Instant};
 
 use colibri_models::{
-    Precision,
+    Precision, decoding_precision,
     generate::{Completion, GenerateOptions, Step},
     generators::Request,
     machine::{self, Multiplication},
@@ -220,15 +220,18 @@ fn answer(generator: &LoadedGenerator, pages: usize, max_new_tokens: usize) -> R
     })
 }
 
-/// The matrices of the 256M and the 2.2B models, where they take their time.
-const PRODUCTS: [(&str, [usize; 3]); 10] = [
+/// The matrices of the 256M and the 2.2B models, where they take their time: those that look at pages.
+const LOOKING: [(&str, [usize; 3]); 4] = [
     ("256M tower, MLP", [1024, 768, 3072]),
     ("256M tower, attention", [1024, 768, 768]),
     ("256M connector", [64, 12_288, 576]),
+    ("2.2B tower, MLP", [729, 1152, 4304]),
+];
+/// Those that read and write text, as they are held for that.
+const TEXT: [(&str, [usize; 3]); 6] = [
     ("256M text, MLP", [1141, 576, 1536]),
     ("256M question, MLP", [20, 576, 1536]),
     ("256M decode, head", [1, 576, 49_280]),
-    ("2.2B tower, MLP", [729, 1152, 4304]),
     ("2.2B text, MLP", [1440, 2048, 8192]),
     ("2.2B decode, MLP", [1, 2048, 8192]),
     ("2.2B decode, head", [1, 2048, 49_155]),
@@ -254,9 +257,11 @@ pub fn kernels(precision: PrecisionChoice, runs: usize) -> Figures {
     let (mut peak_share, mut peak) = (f64::INFINITY, 0.0);
     for precision in precisions {
         peak = machine::operations_per_second(precision);
-        for (of, shape) in PRODUCTS {
+        let looking = LOOKING.map(|of| (precision, of));
+        let text = TEXT.map(|of| (decoding_precision(precision), of));
+        for (form, (of, shape)) in looking.into_iter().chain(text) {
             let [rows, inputs, outputs] = shape;
-            let mut product = Multiplication::new(precision, rows, inputs, outputs);
+            let mut product = Multiplication::new(form, rows, inputs, outputs);
             let seconds = product.seconds(3 * runs.max(1));
             let rate = product.operations() / seconds;
             let bytes = product.num_bytes() as f64 / seconds;
@@ -296,8 +301,10 @@ fn precision_name(precision: Precision) -> &'static str {
     colibri_models::Placement::cpu(precision).precision_name()
 }
 
+/// Bytes read for each value of the text model.
 fn bytes_a_value(precision: PrecisionChoice) -> f64 {
-    let matrix = Multiplication::new(precision.precision(), 1, 256, 256);
+    let form = decoding_precision(precision.precision());
+    let matrix = Multiplication::new(form, 1, 256, 256);
     matrix.num_bytes() as f64 / (256.0 * 256.0)
 }
 

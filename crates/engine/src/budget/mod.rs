@@ -250,7 +250,7 @@ fn embedded_bytes(located: &Located) -> u64 {
 pub(crate) fn name(precision: Precision) -> &'static str {
     match precision {
         Precision::F32 => "f32",
-        Precision::Bf16 => "bf16",
+        Precision::Bf16 | Precision::Bf16Short => "bf16",
         Precision::Int8 => "int8",
         Precision::Int4 => "int4",
     }

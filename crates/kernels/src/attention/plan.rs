@@ -137,7 +137,7 @@ impl Plan<'_> {
     pub(super) fn weight_stride(&self) -> usize {
         match self.precision {
             Precision::F32 => 0,
-            Precision::Bf16 | Precision::Int8 | Precision::Int4 => {
+            Precision::Bf16 | Precision::Bf16Short | Precision::Int8 | Precision::Int4 => {
                 self.score_stride().div_ceil(2).next_multiple_of(LINE)
             }
         }
@@ -284,7 +284,7 @@ impl Plan<'_> {
     pub(super) fn wide_steps(&self, count: usize) -> usize {
         match self.precision {
             Precision::F32 => 4 * count,
-            Precision::Bf16 | Precision::Int8 | Precision::Int4 => 2 * count,
+            Precision::Bf16 | Precision::Bf16Short | Precision::Int8 | Precision::Int4 => 2 * count,
         }
     }
 
@@ -312,7 +312,7 @@ impl Plan<'_> {
         unsafe {
             match self.precision {
                 Precision::F32 => (self.kernels.widen_bytes_f32)(&steps),
-                Precision::Bf16 | Precision::Int8 | Precision::Int4 => {
+                Precision::Bf16 | Precision::Bf16Short | Precision::Int8 | Precision::Int4 => {
                     (self.kernels.widen_bytes_bf16)(&steps);
                 }
             }

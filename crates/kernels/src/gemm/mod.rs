@@ -12,6 +12,9 @@ mod operand;
 mod packed;
 mod panel;
 mod parts;
+mod precision;
+pub(crate) mod short;
+mod unpack;
 
 use crate::isa::Isa;
 use crate::rows::{Rows, RowsMut};
@@ -22,23 +25,7 @@ pub use operand::Input;
 pub(crate) use operand::widen;
 pub use packed::PackedMatrix;
 pub use parts::{Foreign, Parts, packing};
-
-/// The type in which weights are kept and multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Precision {
-    /// `f32` weights and activations.
-    F32,
-    /// bfloat16 weights and activations, both rounded to nearest even; `f32` sums. Values too small for a
-    /// normal number may count as zero.
-    Bf16,
-    /// 8-bit integers: weights symmetric per output feature, activations symmetric per row; exact `i32`
-    /// sums, scaled in `f32`. Input features whose weights are much smaller than the others' are brought to their size
-    /// by powers of two, on both sides. A row of activations that holds an infinity or NaN gives NaN.
-    Int8,
-    /// 4-bit codes with a multiplier for every 32 values and a scale for every output feature, 4.25 bits a value,
-    /// that stand for 8-bit integers; multiplied as those are.
-    Int4,
-}
+pub use precision::Precision;
 
 /// What is applied to a result before it is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -164,8 +164,8 @@ pub(super) fn with_operands<R>(
                 .iter()
                 .map(|form| match form.precision {
                     Precision::F32 => as_it_is(),
-                    Precision::Bf16 if is_rounded => as_it_is(),
-                    Precision::Bf16 => Operand {
+                    Precision::Bf16 | Precision::Bf16Short if is_rounded => as_it_is(),
+                    Precision::Bf16 | Precision::Bf16Short => Operand {
                         words: brains.as_ptr(),
                         stride: stride_of(Precision::Bf16),
                         is_wide,

@@ -8,13 +8,12 @@
 
 use std::ops::Range;
 
-use crate::gemm::{Precision, columns, int4, parts::Panels};
+use crate::gemm::{Precision, columns, int4, parts::Panels, short};
 use crate::isa::Isa;
 use crate::memory::Buffer;
 use crate::pack::Panel;
 use crate::parallel;
 use crate::simd::Kernels;
-use crate::simd::table::Tiles;
 
 /// Values that `fill` is asked for at a time, about: 256 KiB.
 const BLOCK_VALUES: usize = 65_536;
@@ -32,11 +31,14 @@ pub struct PackedMatrix {
     pub(super) compensation: Vec<u32>,
     /// Integers: what activations of each input feature are multiplied by; see [`columns`].
     pub(super) factors: Option<Box<[f32]>>,
+    /// bfloat16 in twelve bits only.
+    pub(super) escapes: Option<short::Escapes>,
 }
 
 impl PackedMatrix {
     /// Packs weights that arrive in pieces: `fill` is asked for consecutive ranges of output rows, from the
-    /// first to the last, each range once (for integers after a few dozen rows to see their sizes), and writes them row-major (`range.len() × in_features`). The
+    /// first to the last, each range once (for integers after a few dozen rows to see their sizes, and all over again where
+    /// twelve bits turn out not to be enough), and writes them row-major (`range.len() × in_features`). The
     /// buffer is a few hundred kilobytes (never less than one panel of rows), so that loading never holds two
     /// copies.
     ///
@@ -77,6 +79,7 @@ impl PackedMatrix {
             scales: Vec::new(),
             compensation: Vec::new(),
             factors: None,
+            escapes: None,
         };
         if precision.is_integer() {
             packed.factors = columns::factors(out_features, in_features, &mut fill)?;
@@ -85,7 +88,7 @@ impl PackedMatrix {
         }
         let width = kernels.panel_width;
         let mut panels_at_once = (BLOCK_VALUES / (width * in_features).max(1)).max(1);
-        if precision == Precision::Int4 {
+        if matches!(precision, Precision::Int4 | Precision::Bf16Short) {
             // Looking for the best codes takes longer than reading: at least a panel for every thread.
             panels_at_once = panels_at_once.next_multiple_of(parallel::num_threads());
         }
@@ -93,12 +96,16 @@ impl PackedMatrix {
         let mut rows = vec![0.0; rows_at_once * in_features];
         let mut narrow = vec![
             0;
-            if matches!(precision, Precision::F32 | Precision::Int4) {
+            if matches!(
+                precision,
+                Precision::F32 | Precision::Int4 | Precision::Bf16Short
+            ) {
                 0
             } else {
                 width * words
             }
         ];
+        let mut shortening = short::Packing::new(in_features, padded);
         for first in (0..out_features).step_by(rows_at_once.max(1)) {
             let range = first..(first + rows_at_once).min(out_features);
             let rows = &mut rows[..range.len() * in_features];
@@ -126,11 +133,21 @@ impl PackedMatrix {
                 );
                 continue;
             }
+            if precision == Precision::Bf16Short {
+                let panels = packed.panels.words_mut();
+                if !shortening.panels(kernels, range, rows, panels) {
+                    return Self::pack_with(isa, Precision::Bf16, out_features, in_features, fill);
+                }
+                continue;
+            }
             for panel in range.clone().step_by(width) {
                 let count = (range.end - panel).min(width);
                 let rows = &rows[(panel - first) * in_features..][..count * in_features];
                 packed.pack_panel(kernels, panel / width, count, rows, &mut narrow);
             }
+        }
+        if precision == Precision::Bf16Short {
+            packed.escapes = Some(shortening.finish());
         }
         Ok(packed)
     }
@@ -247,16 +264,20 @@ impl PackedMatrix {
         self.isa
     }
 
-    /// Memory that weights of this size take once they are packed for the running machine.
+    /// Memory that weights of this size take once they are packed for the running machine; in twelve bits without escapes.
     pub fn bytes_for(precision: Precision, out_features: usize, in_features: usize) -> usize {
-        let padded = out_features.next_multiple_of(Kernels::of(Isa::detect()).lanes);
-        let scales = if precision.is_integer() {
-            2 * padded
-        } else {
-            0
+        let kernels = Kernels::of(Isa::detect());
+        let padded = out_features.next_multiple_of(kernels.lanes);
+        let beside = match precision {
+            Precision::Int8 | Precision::Int4 => 2 * padded,
+            Precision::Bf16Short => {
+                let panels = out_features.div_ceil(kernels.panel_width);
+                short::Escapes::least_words(panels, precision.words(in_features))
+            }
+            Precision::F32 | Precision::Bf16 => 0,
         };
         let words = padded.saturating_mul(precision.steps(in_features));
-        words.saturating_add(scales).saturating_mul(4)
+        words.saturating_add(beside).saturating_mul(4)
     }
 
     /// Memory held by the weights and their scales.
@@ -265,69 +286,7 @@ impl PackedMatrix {
             + size_of_val(self.scales.as_slice())
             + size_of_val(self.compensation.as_slice())
             + self.factors.as_deref().map_or(0, size_of_val)
-    }
-
-    /// Writes the weights of output feature `row`, widened to `f32`: an embedding looked up in a table that
-    /// is also the last layer.
-    ///
-    /// # Panics
-    /// If there is no such row or `out` is not `in_features` long.
-    pub fn unpack_row(&self, row: usize, out: &mut [f32]) {
-        assert!(
-            row < self.out_features,
-            "row {row} of {} is a bug",
-            self.out_features
-        );
-        assert_eq!(
-            out.len(),
-            self.in_features,
-            "a row of another length is a bug"
-        );
-        self.unpack_packed(row, out);
-        if let Some(factors) = &self.factors {
-            for (value, factor) in out.iter_mut().zip(factors) {
-                *value *= factor;
-            }
-        }
-    }
-
-    /// Row `row` as it was packed.
-    fn unpack_packed(&self, row: usize, out: &mut [f32]) {
-        let kernels = Kernels::of(self.isa);
-        let panel = row / kernels.panel_width;
-        let width = self.panel_width(kernels, panel);
-        let column = row % kernels.panel_width;
-        if self.precision == Precision::Int4 {
-            let bytes = int4::bytes_of(self.panel(kernels, panel), column, width, self.words());
-            for (out, byte) in out.iter_mut().zip(bytes) {
-                *out = f32::from(byte) * self.scales[row];
-            }
-            return;
-        }
-        let words = self.panel(kernels, panel)[column..].iter().step_by(width);
-        match self.precision {
-            Precision::F32 => {
-                for (out, &word) in out.iter_mut().zip(words) {
-                    *out = f32::from_bits(word);
-                }
-            }
-            Precision::Bf16 => {
-                for (out, &word) in out.chunks_mut(2).zip(words) {
-                    let pair = [
-                        f32::from_bits(word << 16),
-                        f32::from_bits(word & 0xFFFF_0000),
-                    ];
-                    out.copy_from_slice(&pair[..out.len()]);
-                }
-            }
-            Precision::Int8 | Precision::Int4 => {
-                for (out, &word) in out.chunks_mut(4).zip(words) {
-                    for (out, byte) in out.iter_mut().zip(word.to_ne_bytes()) {
-                        *out = f32::from(byte as i8) * self.scales[row];
-                    }
-                }
-            }
-        }
+            + self.escapes_words().map_or(0, size_of_val)
     }
 
     /// Steps of the shared dimension.
@@ -354,13 +313,23 @@ impl PackedMatrix {
         self.factors.as_deref()
     }
 
+    /// In twelve bits: what stands beside the panels.
+    pub(super) fn escapes(&self) -> Option<&short::Escapes> {
+        self.escapes.as_ref()
+    }
+
+    /// The same as words.
+    pub(super) fn escapes_words(&self) -> Option<&[u32]> {
+        self.escapes().map(short::Escapes::words)
+    }
+
     /// Scales and compensation from output feature `first` on; empty unless integers.
     pub(super) fn scales_from(&self, first: usize) -> (&[f32], &[u32]) {
         match self.precision {
             Precision::Int8 | Precision::Int4 => {
                 (&self.scales[first..], &self.compensation[first..])
             }
-            Precision::F32 | Precision::Bf16 => (&[], &[]),
+            Precision::F32 | Precision::Bf16 | Precision::Bf16Short => (&[], &[]),
         }
     }
 }
@@ -374,45 +343,5 @@ impl std::fmt::Debug for PackedMatrix {
             .field("out_features", &self.out_features)
             .field("in_features", &self.in_features)
             .finish_non_exhaustive()
-    }
-}
-
-impl Precision {
-    /// Steps of a shared dimension of `values` values.
-    pub(crate) fn words(self, values: usize) -> usize {
-        match self {
-            Self::F32 => values,
-            Self::Bf16 => values.div_ceil(2),
-            Self::Int8 | Self::Int4 => values.div_ceil(4),
-        }
-    }
-
-    /// Steps of a packed panel.
-    pub(crate) fn steps(self, values: usize) -> usize {
-        match self {
-            Self::Int4 => int4::steps(self.words(values)),
-            Self::F32 | Self::Bf16 | Self::Int8 => self.words(values),
-        }
-    }
-
-    /// What activations are narrowed to.
-    pub(crate) fn of_operand(self) -> Self {
-        match self {
-            Self::Int4 => Self::Int8,
-            Self::F32 | Self::Bf16 | Self::Int8 => self,
-        }
-    }
-
-    /// Whether sums are integers.
-    pub(crate) fn is_integer(self) -> bool {
-        self.of_operand() == Self::Int8
-    }
-
-    pub(crate) fn tiles(self, kernels: &Kernels) -> &Tiles {
-        match self {
-            Self::F32 => &kernels.tiles_f32,
-            Self::Bf16 => &kernels.tiles_bf16,
-            Self::Int8 | Self::Int4 => &kernels.tiles_bytes,
-        }
     }
 }

@@ -7,22 +7,27 @@ use std::ops::Range;
 
 use crate::gemm::drive::split;
 use crate::gemm::operand::Operand;
-use crate::gemm::{Activation, PackedMatrix, Precision, Write, int4, widen};
+use crate::gemm::{Activation, PackedMatrix, Precision, Write, int4, short, widen};
 use crate::memory::with_scratch;
 use crate::micro::{Finish, Tile};
 use crate::nibble_tile::Unpack;
 use crate::parallel::SharedMut;
+use crate::short_tile;
 use crate::simd::{Kernels, MAX_PANEL_WIDTH, MAX_TILE_ROWS};
 
 /// Steps of the shared dimension in a block: 1024 steps of a 64-wide panel are 256 KiB.
 const BLOCK_WORDS: usize = 1024;
-/// The same for two or three tiles of rows: 16 KiB, so that all but the first find the panel in the first level
-/// of cache, beside the block fetched ahead.
+/// The same for a few tiles of rows: 16 KiB, so that all but the first find the panel in the first level of cache, beside
+/// the block fetched ahead.
 const SHORT_BLOCK_WORDS: usize = 64;
+/// So many tiles at most; with more the time to bring a block hardly counts.
+const SHORT_BLOCK_TILES: usize = 8;
 /// How far ahead weights are fetched that are read once, by a single tile: 16 KiB.
 const AHEAD_WORDS: usize = 4096;
 /// Rows up to which four-bit weights are unpacked in registers; from there on the registers do not hold the sums.
 const NIBBLE_ROWS: usize = 4;
+/// The same for bfloat16 in twelve bits.
+const SHORT_ROWS: usize = 4;
 
 /// A product of rows with a run of panels, and where its results go.
 pub(super) struct Pass<'a> {
@@ -46,12 +51,52 @@ struct Plan<'a> {
     kernels: &'a Kernels,
     num_tiles: usize,
     num_blocks: usize,
-    /// Unpacking begins where a step of multipliers does.
+    /// Steps that are spelt out together: where there are such, a block begins where they do.
     grain: usize,
-    /// Four-bit weights that go from memory to registers, as each does of the few rows of a decode step.
-    in_registers: bool,
-    /// Of two or three tiles all but the first find their block in the first level of cache.
+    /// What a panel is before it is multiplied.
+    form: Form,
+    /// Of a few tiles all but the first find their block in the first level of cache.
     is_short: bool,
+}
+
+/// How the panels of a product are spelt, and whether they are spelt out before tiles read them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As tiles read them.
+    Plain,
+    /// Four-bit weights that go from memory to registers, as each does of the few rows of a decode step.
+    NibblesInRegisters,
+    /// Four-bit weights whose bytes are written for the tiles.
+    Nibbles,
+    /// bfloat16 in twelve bits that goes from memory to registers.
+    ShortInRegisters,
+    /// bfloat16 in twelve bits, written in sixteen for the tiles.
+    Short,
+}
+
+impl Form {
+    fn of(precision: Precision, rows: usize) -> Self {
+        match precision {
+            Precision::Int4 if rows <= NIBBLE_ROWS => Self::NibblesInRegisters,
+            Precision::Int4 => Self::Nibbles,
+            Precision::Bf16Short if rows <= SHORT_ROWS => Self::ShortInRegisters,
+            Precision::Bf16Short => Self::Short,
+            Precision::F32 | Precision::Bf16 | Precision::Int8 => Self::Plain,
+        }
+    }
+
+    /// Whether panels are spelt out in scratch.
+    fn is_spelt(self) -> bool {
+        matches!(self, Self::Nibbles | Self::Short)
+    }
+
+    fn grain(self) -> usize {
+        match self {
+            Self::Plain => 1,
+            Self::NibblesInRegisters | Self::Nibbles => int4::SPAN_WORDS,
+            Self::ShortInRegisters | Self::Short => short::SPAN,
+        }
+    }
 }
 
 /// Multiplies the rows of the operands, which are `rows` of the output, with a run of vectors of output features: whole
@@ -65,13 +110,12 @@ pub(super) fn multiply(
     vectors: Range<usize>,
 ) {
     let Some(first) = passes.first() else { return };
-    let (words, precision) = (first.weights.words(), first.weights.precision());
-    let is_nibbles = precision == Precision::Int4;
-    let in_registers = is_nibbles && rows.len() <= NIBBLE_ROWS;
+    let words = first.weights.words();
+    let form = Form::of(first.weights.precision(), rows.len());
     let num_tiles = rows.len().div_ceil(kernels.tile_rows);
-    let is_short = (2..=3).contains(&num_tiles);
+    let is_short = (2..=SHORT_BLOCK_TILES).contains(&num_tiles);
     let block_words = match num_tiles {
-        0 | 1 if in_registers || !is_nibbles => usize::MAX,
+        0 | 1 if !form.is_spelt() => usize::MAX,
         0 | 1 => SHORT_BLOCK_WORDS,
         _ if is_short => SHORT_BLOCK_WORDS,
         _ => BLOCK_WORDS,
@@ -80,8 +124,8 @@ pub(super) fn multiply(
         kernels,
         num_tiles,
         num_blocks: words.div_ceil(block_words).max(1),
-        grain: if is_nibbles { int4::SPAN_WORDS } else { 1 },
-        in_registers,
+        grain: form.grain(),
+        form,
         is_short,
     };
     // Sums wait in memory only where the shared dimension is cut; otherwise each tile is finished at once.
@@ -91,15 +135,20 @@ pub(super) fn multiply(
         MAX_TILE_ROWS
     };
     let waiting_words = waiting_rows * MAX_PANEL_WIDTH;
-    let wide_words = if first.operand.is_wide {
-        2 * words.div_ceil(plan.num_blocks) * kernels.panel_width
-    } else if is_nibbles && !in_registers {
-        words.div_ceil(plan.grain).div_ceil(plan.num_blocks) * plan.grain * kernels.panel_width
+    let block_steps = words.div_ceil(plan.grain).div_ceil(plan.num_blocks) * plan.grain;
+    let spelt_words = if form.is_spelt() {
+        block_steps * kernels.panel_width
     } else {
         0
     };
-    with_scratch(waiting_words + wide_words, |scratch| {
-        let (sums, wide) = scratch.split_at_mut(waiting_words);
+    let wide_words = if first.operand.is_wide {
+        2 * block_steps * kernels.panel_width
+    } else {
+        0
+    };
+    with_scratch(waiting_words + spelt_words + wide_words, |scratch| {
+        let (sums, scratch) = scratch.split_at_mut(waiting_words);
+        let (spelt, wide) = scratch.split_at_mut(spelt_words);
         let in_panel = kernels.panel_width / kernels.lanes;
         let last_panel = vectors.end.div_ceil(in_panel);
         for panel in vectors.start / in_panel..last_panel {
@@ -114,7 +163,7 @@ pub(super) fn multiply(
                 width,
             };
             for pass in passes {
-                plan.take(pass, out, &at, rows.clone(), [sums, wide]);
+                plan.take(pass, out, &at, rows.clone(), [sums, spelt, wide]);
             }
         }
     });
@@ -132,21 +181,21 @@ struct Columns {
 }
 
 impl Plan<'_> {
-    /// Takes all rows through a panel, with scratch for sums that wait and for an unpacked block.
+    /// Takes all rows through a panel, with scratch for sums that wait, for a block that is spelt out and for a wide one.
     fn take(
         &self,
         pass: &Pass<'_>,
         out: Out,
         at: &Columns,
         rows: Range<usize>,
-        [sums, wide]: [&mut [u32]; 2],
+        [sums, spelt, wide]: [&mut [u32]; 3],
     ) {
         let Self {
             kernels,
             num_tiles,
             num_blocks,
             grain,
-            in_registers,
+            form,
             is_short,
         } = *self;
         let Columns {
@@ -157,10 +206,9 @@ impl Plan<'_> {
         } = *at;
         let (weights, operand) = (pass.weights, pass.operand);
         let (words, precision) = (weights.words(), weights.precision());
-        let is_nibbles = precision == Precision::Int4;
         let tiles = if operand.is_wide {
             &kernels.tiles_f32
-        } else if in_registers {
+        } else if form == Form::NibblesInRegisters {
             &kernels.tiles_nibbles
         } else {
             precision.tiles(kernels)
@@ -168,7 +216,7 @@ impl Plan<'_> {
         let parts = if operand.is_wide { 2 } else { 1 };
         let finish = match precision {
             Precision::Int8 | Precision::Int4 => kernels.finish_integers,
-            Precision::F32 | Precision::Bf16 => kernels.finish_floats,
+            Precision::F32 | Precision::Bf16 | Precision::Bf16Short => kernels.finish_floats,
         };
         let first_column = panel * kernels.panel_width + skipped;
         let columns = width.min(weights.out_features() - first_column);
@@ -179,27 +227,39 @@ impl Plan<'_> {
         let (column_scales, compensation) = weights.scales_from(first_column);
         for (block, range) in split(words.div_ceil(grain), num_blocks).enumerate() {
             let range = range.start * grain..(range.end * grain).min(words);
-            let mut right = if is_nibbles {
-                &steps[int4::step_of(range.start) * width..]
-            } else {
-                &steps[range.start * stride + skipped..range.end * stride]
-            };
-            if is_nibbles && !in_registers {
-                // SAFETY: the panel has all steps up to its last, the scratch an even number for each block.
-                unsafe {
-                    (kernels.unpack_nibbles)(&Unpack {
-                        from: right.as_ptr(),
-                        width,
-                        words: range.len(),
-                        to: wide.as_mut_ptr(),
-                    });
+            let (mut right, right_stride) = match form {
+                Form::Plain => (
+                    &steps[range.start * stride + skipped..range.end * stride],
+                    stride,
+                ),
+                Form::NibblesInRegisters => (&steps[int4::step_of(range.start) * width..], stride),
+                Form::ShortInRegisters => (steps, stride),
+                Form::Nibbles | Form::Short => {
+                    self.spell(weights, at, &range, spelt);
+                    (&spelt[..range.len() * width], width)
                 }
-                right = &wide[..range.len() * width];
-            } else if operand.is_wide {
+            };
+            if operand.is_wide {
                 let wide = &mut wide[..2 * right.len()];
                 widen_steps(right, width, wide);
                 right = wide;
             }
+            // The last tile over a short block fetches the next one: without it memory would wait while the tiles after
+            // the first run from the cache, or while weights are spelt out.
+            let ahead = match form {
+                Form::Short if is_short || num_tiles == 1 => {
+                    let next = short::steps(range.end) * stride + short::QUAD_WORDS * skipped;
+                    let next = steps.as_ptr().wrapping_add(next);
+                    next.addr().wrapping_sub(right.as_ptr().addr()) / size_of::<u32>()
+                }
+                Form::Plain if is_short => range.len() * width,
+                Form::Plain if num_tiles == 1 => AHEAD_WORDS,
+                Form::Plain
+                | Form::NibblesInRegisters
+                | Form::Nibbles
+                | Form::ShortInRegisters
+                | Form::Short => 0,
+            };
             for tile_rows in split(rows.len(), num_tiles) {
                 let start = if num_blocks > 1 {
                     tile_rows.start * MAX_PANEL_WIDTH
@@ -207,31 +267,40 @@ impl Plan<'_> {
                     0
                 };
                 let sums = &mut sums[start..start + tile_rows.len() * MAX_PANEL_WIDTH];
-                let tile = Kernels::tile(tiles, tile_rows.len(), width / kernels.lanes);
+                let size = [tile_rows.len() - 1, width / kernels.lanes - 1];
                 // SAFETY: the tile's rows are rows of the operand, whose words reach to `range.end`; the
                 // panel has `width` words from there on in each of its steps; the sums were cut to the tile's rows.
                 unsafe {
-                    tile(&Tile {
-                        words: parts * range.len(),
-                        left: operand
-                            .words
-                            .add(tile_rows.start * operand.stride + parts * range.start),
-                        left_stride: operand.stride,
-                        right: right.as_ptr(),
-                        right_stride: stride,
-                        sums: sums.as_mut_ptr(),
-                        sums_stride: MAX_PANEL_WIDTH,
-                        accumulate: block > 0,
-                        // The last tile over a short block fetches the next one: without it memory would
-                        // wait while the tiles after the first run from the cache.
-                        ahead: if is_short && tile_rows.end == rows.len() {
-                            range.len() * width
-                        } else if num_tiles == 1 {
-                            AHEAD_WORDS
-                        } else {
-                            0
-                        },
-                    });
+                    if form == Form::ShortInRegisters {
+                        let (columns, escapes) = short_columns(steps, weights, at, 0);
+                        kernels.tiles_shorts[size[0]][size[1]](&short_tile::Tile {
+                            columns,
+                            words,
+                            left: operand.words.add(tile_rows.start * operand.stride),
+                            left_stride: operand.stride,
+                            sums: sums.as_mut_ptr(),
+                            sums_stride: MAX_PANEL_WIDTH,
+                            escapes: &|span| escapes.of(panel, span),
+                        });
+                    } else {
+                        tiles[size[0]][size[1]](&Tile {
+                            words: parts * range.len(),
+                            left: operand
+                                .words
+                                .add(tile_rows.start * operand.stride + parts * range.start),
+                            left_stride: operand.stride,
+                            right: right.as_ptr(),
+                            right_stride,
+                            sums: sums.as_mut_ptr(),
+                            sums_stride: MAX_PANEL_WIDTH,
+                            accumulate: block > 0,
+                            ahead: if tile_rows.end == rows.len() {
+                                ahead
+                            } else {
+                                0
+                            },
+                        });
+                    }
                 }
                 if block + 1 < num_blocks {
                     continue;
@@ -259,6 +328,57 @@ impl Plan<'_> {
             }
         }
     }
+
+    /// Spells out the steps `range` of a part of a panel, `at.width` words each.
+    fn spell(&self, weights: &PackedMatrix, at: &Columns, range: &Range<usize>, out: &mut [u32]) {
+        let kernels = self.kernels;
+        let steps = weights.panel(kernels, at.panel);
+        if self.form == Form::Nibbles {
+            let from = &steps[int4::step_of(range.start) * at.width..];
+            // SAFETY: the panel has all steps up to its last, the scratch an even number for each block.
+            unsafe {
+                (kernels.unpack_nibbles)(&Unpack {
+                    from: from.as_ptr(),
+                    width: at.width,
+                    words: range.len(),
+                    to: out.as_mut_ptr(),
+                });
+            }
+            return;
+        }
+        let (columns, escapes) = short_columns(steps, weights, at, range.start);
+        // SAFETY: the panel has all quads up to its last, the scratch whole quads for each block.
+        unsafe {
+            (kernels.lengthen)(
+                &columns,
+                range.len().div_ceil(short::QUAD),
+                out.as_mut_ptr(),
+            );
+        }
+        let block = &mut out[..range.len() * at.width];
+        escapes.restore(at.panel, range.start, [at.skipped, at.width], block);
+    }
+}
+
+/// The part of a panel that a job has, from step `first` on.
+fn short_columns<'a>(
+    steps: &[u32],
+    weights: &'a PackedMatrix,
+    at: &Columns,
+    first: usize,
+) -> (short_tile::Columns<'a>, &'a short::Escapes) {
+    let Some(escapes) = weights.escapes() else {
+        unreachable!("weights in twelve bits have escapes")
+    };
+    let start = short::steps(first) * at.stride + short::QUAD_WORDS * at.skipped;
+    let columns = short_tile::Columns {
+        from: steps[start..].as_ptr(),
+        stride: at.stride,
+        skipped: at.skipped,
+        width: at.width,
+        codes: escapes.codes(at.panel),
+    };
+    (columns, escapes)
 }
 
 /// The two bfloat16 of every step of a panel as two steps of `f32`.

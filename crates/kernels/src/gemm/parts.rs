@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::gemm::{PackedMatrix, Precision};
+use crate::gemm::{PackedMatrix, Precision, short};
 use crate::isa::Isa;
 use crate::memory::{Buffer, LINE};
 use crate::simd::Kernels;
@@ -24,6 +24,8 @@ pub struct Parts<'a> {
     pub compensation: &'a [u32],
     /// Integers: what activations of each input feature are multiplied by, where any are.
     pub factors: Option<&'a [f32]>,
+    /// bfloat16 in twelve bits: what stands beside the panels.
+    pub escapes: Option<&'a [u32]>,
 }
 
 /// The words of all panels.
@@ -84,18 +86,34 @@ impl PackedMatrix {
             scales: &self.scales,
             compensation: &self.compensation,
             factors: self.factors(),
+            escapes: self.escapes_words(),
         }
     }
 
     /// Puts together what [`PackedMatrix::parts`] gave on a machine with the same [`packing`]. The panels are the
     /// bytes of `memory` from `start` on, in the order of this machine, and stay there; the other parts of `rest` are
-    /// copied. `None` where sizes do not fit or the panels do not begin on a cache line.
+    /// copied. `None` where sizes do not fit or the panels do not begin on a cache line. What was asked for in twelve bits
+    /// and packed in sixteen has no escapes and stays so.
     pub fn from_parts(
         precision: Precision,
         [out_features, in_features]: [usize; 2],
         (memory, start): (Foreign, usize),
         rest: &Parts<'_>,
     ) -> Option<Self> {
+        let precision = match (precision, rest.escapes) {
+            (Precision::Bf16Short, None) => Precision::Bf16,
+            _ => precision,
+        };
+        let kernels = Kernels::of(Isa::detect());
+        let escapes = match (precision, rest.escapes) {
+            (Precision::Bf16Short, Some(escapes)) => {
+                let panels = out_features.div_ceil(kernels.panel_width);
+                let inside = [panels, precision.words(in_features), kernels.panel_width];
+                Some(short::Escapes::from_words(escapes, inside)?)
+            }
+            (_, Some(_)) => return None,
+            (_, None) => None,
+        };
         let sizes = Sizes::of(Isa::detect(), precision, out_features, in_features);
         let len = sizes.panels * size_of::<u32>();
         let bytes = (*memory).as_ref().get(start..)?.get(..len)?;
@@ -121,6 +139,7 @@ impl PackedMatrix {
             scales: rest.scales.to_vec(),
             compensation: rest.compensation.to_vec(),
             factors: rest.factors.map(Box::from),
+            escapes,
         })
     }
 }

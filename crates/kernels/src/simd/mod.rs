@@ -18,6 +18,7 @@ pub(crate) mod nibbles;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod samples;
+pub(crate) mod shorts;
 pub(crate) mod table;
 
 pub(crate) use table::Kernels;

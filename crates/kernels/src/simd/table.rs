@@ -3,9 +3,13 @@
 use crate::isa::Isa;
 use crate::micro::{Finish, Tile};
 use crate::resample::Weights;
+use crate::short_tile;
 
 /// A register tile of so many rows and vectors, see [`crate::micro::tile`].
 pub(crate) type TileFn = unsafe fn(&Tile);
+/// The same for bfloat16 in twelve bits, see [`short_tile::tile`].
+pub(crate) type ShortTiles =
+    [[unsafe fn(&short_tile::Tile<'_>); super::MAX_PANEL_VECTORS]; super::MAX_TILE_ROWS];
 /// Tiles by `[rows - 1][vectors - 1]`.
 pub(crate) type Tiles = [[TileFn; super::MAX_PANEL_VECTORS]; super::MAX_TILE_ROWS];
 
@@ -32,6 +36,8 @@ pub(crate) struct Kernels {
     pub(crate) finish_integers: unsafe fn(&Finish<'_>),
     pub(crate) pack_panel: unsafe fn(&crate::pack::Panel),
     pub(crate) unpack_nibbles: unsafe fn(&crate::nibble_tile::Unpack),
+    pub(crate) tiles_shorts: ShortTiles,
+    pub(crate) lengthen: unsafe fn(&short_tile::Columns<'_>, usize, *mut u32),
     pub(crate) widen_bytes_bf16: unsafe fn(&crate::widen::Steps),
     pub(crate) widen_bytes_f32: unsafe fn(&crate::widen::Steps),
 
@@ -97,6 +103,7 @@ macro_rules! kernel_table {
         use crate::nibble_tile::{self, Unpack};
         use crate::pack::{self, Panel};
         use crate::resample;
+        use crate::short_tile;
         use crate::simd::table::Kernels;
         use crate::vector;
         use crate::widen;
@@ -125,6 +132,16 @@ macro_rules! kernel_table {
         unsafe fn unpack_nibbles(block: &Unpack) {
             // SAFETY: the caller vouches for the places named in `block`.
             unsafe { nibble_tile::unpack($token, block) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn tile_shorts<const ROWS: usize, const VECTORS: usize>(tile: &short_tile::Tile<'_>) {
+            // SAFETY: the caller vouches for the places named in `tile`.
+            unsafe { short_tile::tile::<$simd, ROWS, VECTORS>($token, tile) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn lengthen(columns: &short_tile::Columns<'_>, quads: usize, to: *mut u32) {
+            // SAFETY: the caller vouches for the places named in `columns` and for those at `to`.
+            unsafe { short_tile::lengthen($token, columns, quads, to) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn widen_bytes_bf16(steps: &widen::Steps) {
@@ -249,6 +266,8 @@ macro_rules! kernel_table {
             finish_integers,
             pack_panel,
             unpack_nibbles,
+            tiles_shorts: crate::simd::table::tiles!(tile_shorts),
+            lengthen,
             widen_bytes_bf16,
             widen_bytes_f32,
             // SAFETY: see above.

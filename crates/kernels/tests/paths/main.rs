@@ -7,6 +7,7 @@ mod resample;
 mod rounded;
 mod rows;
 mod search;
+mod short;
 
 /// Reproducible values in (-1, 1), different for each seed.
 pub(crate) fn values(count: usize, seed: u64) -> Vec<f32> {

@@ -19,6 +19,7 @@ fn precisions() -> impl Strategy<Value = Precision> {
     prop_oneof![
         Just(Precision::F32),
         Just(Precision::Bf16),
+        Just(Precision::Bf16Short),
         Just(Precision::Int8),
         Just(Precision::Int4)
     ]
@@ -29,7 +30,9 @@ fn expected(precision: Precision, x: &[f32], w: &[f32]) -> (f64, f64) {
     let round = |value: &f32| bf16::from_f32(*value).to_f32();
     let (x, w): (Vec<f32>, Vec<f32>) = match precision {
         Precision::F32 => (x.to_vec(), w.to_vec()),
-        Precision::Bf16 => (x.iter().map(round).collect(), w.iter().map(round).collect()),
+        Precision::Bf16 | Precision::Bf16Short => {
+            (x.iter().map(round).collect(), w.iter().map(round).collect())
+        }
         Precision::Int8 | Precision::Int4 => {
             let quantise_weights = if precision == Precision::Int4 {
                 scalar::quantise_groups
@@ -212,7 +215,7 @@ proptest! {
             for (at, &found) in out.iter().enumerate() {
                 let expected = match precision {
                     Precision::F32 => w[row * k + at],
-                    Precision::Bf16 => bf16::from_f32(w[row * k + at]).to_f32(),
+                    Precision::Bf16 | Precision::Bf16Short => bf16::from_f32(w[row * k + at]).to_f32(),
                     Precision::Int8 | Precision::Int4 => f32::from(bytes[at]) * scale,
                 };
                 prop_assert_eq!(found, expected);
@@ -254,7 +257,12 @@ fn special_values_in_products() {
             let mut x = values(2 * k, 5);
             x[at * 5] = special;
             let w = values(n * k, 6);
-            for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+            for precision in [
+                Precision::F32,
+                Precision::Bf16,
+                Precision::Bf16Short,
+                Precision::Int8,
+            ] {
                 let weights = PackedMatrix::from_rows_with(isa, precision, n, k, &w);
                 let out = multiply(Rows::new(&x, 2, k), &weights);
                 for column in 0..n {

@@ -273,6 +273,7 @@ impl Llama {
     /// # Errors
     /// When a tensor is missing or of another shape.
     pub fn load(config: &Config, vb: &Weights) -> Result<Self> {
+        let vb = &vb.decoding();
         let embed_tokens = vb.embedding("embed_tokens", config.vocab_size, config.hidden_size)?;
         let inv_freq = config.inv_freq().map_err(|reason| crate::Error::Config {
             path: "config.json".into(),
@@ -377,7 +378,7 @@ impl Llama {
         if tied {
             return Ok(self.embed_tokens.tied_head()?);
         }
-        Ok(root.linear(
+        Ok(root.decoding().linear(
             "lm_head",
             self.config.hidden_size,
             self.config.vocab_size,

@@ -202,8 +202,8 @@ impl AttentionBlock {
     /// that is a third faster over a tile, and a decode step reads half as much.
     fn inner(&self) -> Inner {
         match self.q_proj.precision() {
-            Some(Precision::Bf16 | Precision::Int8 | Precision::Int4) => Inner::Bf16,
             Some(Precision::F32) | None => Inner::F32,
+            Some(_) => Inner::Bf16,
         }
     }
 

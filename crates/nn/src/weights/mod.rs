@@ -34,8 +34,17 @@ pub fn matrix_bytes(precision: Precision, outputs: usize, inputs: usize) -> usiz
 /// nothing where they do not, and beside integers no more than can be told from them.
 pub fn adapter_precision(precision: Precision) -> Precision {
     match precision {
-        Precision::F32 | Precision::Bf16 => Precision::F32,
+        Precision::F32 | Precision::Bf16 | Precision::Bf16Short => Precision::F32,
         Precision::Int8 | Precision::Int4 => Precision::Bf16,
+    }
+}
+
+/// In what form matrices are held that are read from memory for every token, where large matrices are held in `precision`: the
+/// same values, in fewer bits where that loses nothing.
+pub fn decoding_precision(precision: Precision) -> Precision {
+    match precision {
+        Precision::Bf16 => Precision::Bf16Short,
+        Precision::F32 | Precision::Bf16Short | Precision::Int8 | Precision::Int4 => precision,
     }
 }
 
@@ -44,6 +53,6 @@ pub fn adapter_precision(precision: Precision) -> Precision {
 pub fn table_precision(precision: Precision) -> Precision {
     match precision {
         Precision::Int4 => Precision::Int8,
-        Precision::F32 | Precision::Bf16 | Precision::Int8 => precision,
+        Precision::F32 | Precision::Bf16 | Precision::Bf16Short | Precision::Int8 => precision,
     }
 }

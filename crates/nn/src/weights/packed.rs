@@ -182,13 +182,14 @@ fn key(origin: &Origin<'_>) -> String {
     )
 }
 
-/// The header: magic, hash of the key, hash of the body, words of scales and of factors.
+/// The header: magic, hash of the key, hash of the body, words of panels, scales, factors and escapes.
 struct Header {
     key: TensorHash,
     body: TensorHash,
     panels: usize,
     scales: usize,
     factors: usize,
+    escapes: usize,
 }
 
 impl Header {
@@ -197,7 +198,7 @@ impl Header {
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&self.key);
         bytes.extend_from_slice(&self.body);
-        for count in [self.panels, self.scales, self.factors] {
+        for count in [self.panels, self.scales, self.factors, self.escapes] {
             bytes.extend_from_slice(&(count as u64).to_le_bytes());
         }
         bytes.resize(BODY, 0);
@@ -218,13 +219,15 @@ impl Header {
             panels: count(0)?,
             scales: count(1)?,
             factors: count(2)?,
+            escapes: count(3)?,
         })
     }
 
     /// Words after the header.
     fn words(&self) -> Option<usize> {
         let scales = self.scales.checked_mul(2)?;
-        self.panels.checked_add(scales)?.checked_add(self.factors)
+        let beside = self.factors.checked_add(self.escapes)?;
+        self.panels.checked_add(scales)?.checked_add(beside)
     }
 }
 
@@ -254,17 +257,19 @@ fn read(path: &Path, origin: &Origin<'_>, key: TensorHash) -> Option<PackedMatri
     let words: &[u32] = bytemuck::try_cast_slice(body).ok()?;
     let (_panels, words) = words.split_at(header.panels);
     let (scales, words) = words.split_at(header.scales);
-    let (compensation, factors) = words.split_at(header.scales);
+    let (compensation, words) = words.split_at(header.scales);
+    let (factors, escapes) = words.split_at(header.factors);
     let (scales, factors) = (
         bytemuck::cast_slice(scales).to_vec(),
         bytemuck::cast_slice(factors).to_vec(),
     );
-    let compensation = compensation.to_vec();
+    let (compensation, escapes) = (compensation.to_vec(), escapes.to_vec());
     let rest = Parts {
         panels: &[],
         scales: &scales,
         compensation: &compensation,
         factors: (!factors.is_empty()).then_some(&factors),
+        escapes: (!escapes.is_empty()).then_some(&escapes),
     };
     let memory: Foreign = Arc::new(map);
     let shape = [origin.outputs, origin.inputs];
@@ -287,11 +292,13 @@ fn state(metadata: &std::fs::Metadata) -> String {
 fn write(path: &Path, key: TensorHash, matrix: &PackedMatrix) -> std::io::Result<()> {
     let parts = matrix.parts();
     let factors = parts.factors.unwrap_or_default();
-    let body: [&[u8]; 4] = [
+    let escapes = parts.escapes.unwrap_or_default();
+    let body: [&[u8]; 5] = [
         bytemuck::cast_slice(parts.panels),
         bytemuck::cast_slice(parts.scales),
         bytemuck::cast_slice(parts.compensation),
         bytemuck::cast_slice(factors),
+        bytemuck::cast_slice(escapes),
     ];
     let mut hasher = blake3::Hasher::new();
     for part in body {
@@ -303,9 +310,17 @@ fn write(path: &Path, key: TensorHash, matrix: &PackedMatrix) -> std::io::Result
         panels: parts.panels.len(),
         scales: parts.scales.len(),
         factors: factors.len(),
+        escapes: escapes.len(),
     };
     disk::replace(
         path,
-        &[&header.encode(), body[0], body[1], body[2], body[3]],
+        &[
+            &header.encode(),
+            body[0],
+            body[1],
+            body[2],
+            body[3],
+            body[4],
+        ],
     )
 }

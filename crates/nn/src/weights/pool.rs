@@ -163,6 +163,7 @@ impl TensorPool {
         let forms = [
             Precision::F32,
             Precision::Bf16,
+            Precision::Bf16Short,
             Precision::Int8,
             Precision::Int4,
         ];

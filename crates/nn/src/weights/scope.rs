@@ -92,6 +92,8 @@ pub struct Weights {
     pool: Option<Arc<TensorPool>>,
     placement: Placement,
     prefix: String,
+    /// Whether matrices here are read for every token of an answer.
+    decodes: bool,
     /// Counts what is loaded, through this view and its relatives.
     loaded: Arc<Loaded>,
     /// In place of reading anything: where sizes are written down.
@@ -115,6 +117,7 @@ impl Weights {
             pool: None,
             placement,
             prefix: String::new(),
+            decodes: false,
             loaded: Arc::default(),
             sizes: None,
         }
@@ -148,6 +151,32 @@ impl Weights {
         let mut scope = self.clone();
         scope.prefix = self.full(&name.to_string());
         scope
+    }
+
+    /// The same, of matrices that are read from memory for every token of an answer: they are held in whatever form is read
+    /// fastest.
+    #[must_use]
+    pub fn decoding(&self) -> Self {
+        Self {
+            decodes: true,
+            ..self.clone()
+        }
+    }
+
+    /// In what form a tensor is held; `None` where candle calculates.
+    fn form(&self, kind: Use) -> Option<Precision> {
+        kind.form(self.placement.packed?, self.decodes)
+    }
+
+    /// A tensor as it would be held.
+    fn size(&self, kind: Use, outputs: usize, inputs: usize) -> Size {
+        Size {
+            kind,
+            outputs,
+            inputs,
+            decodes: self.decodes,
+            held: None,
+        }
     }
 
     /// A hash of the names and values of all tensors here; `None` without a pool, which knows hashes.
@@ -204,7 +233,7 @@ impl Weights {
         if let Some(sizes) = &self.sizes {
             self.store.expect(&name, shape)?;
             let count = shape.iter().product();
-            sizes.add(Some(&name), size(Use::Values, 1, count));
+            sizes.add(Some(&name), self.size(Use::Values, 1, count));
             return Ok(vec![0.0; count]);
         }
         self.store.read_all(&name, shape)
@@ -242,12 +271,12 @@ impl Weights {
         if let Some(sizes) = &self.sizes {
             let weight = format!("{module}.weight");
             self.store.expect(&weight, shape)?;
-            self.outline(sizes, &weight, size(Use::Matrix, outputs, inputs))?;
+            self.outline(sizes, &weight, self.size(Use::Matrix, outputs, inputs))?;
             let adapter = self.adapter.as_deref();
             let rank = adapter.map_or(Ok(None), |adapter| adapter.rank_beside(&module))?;
             if let Some(rank) = rank {
-                sizes.add(None, size(Use::Factor, rank, inputs));
-                sizes.add(None, size(Use::Factor, outputs, rank));
+                sizes.add(None, self.size(Use::Factor, rank, inputs));
+                sizes.add(None, self.size(Use::Factor, outputs, rank));
             }
             if bias {
                 self.values(&format!("{name}.bias"), &[outputs])?;
@@ -267,13 +296,20 @@ impl Weights {
             Some((true, factors)) => Some(factors),
             _ => None,
         };
-        let storage = self.shared(&weight, merged, outputs, inputs, &mut |first, rows| {
-            self.store.read(&weight, first * inputs, rows)?;
-            if let Some(factors) = merged {
-                factors.add_to(first, inputs, rows);
-            }
-            Ok(())
-        })?;
+        let form = self.form(Use::Matrix);
+        let storage = self.shared(
+            form,
+            &weight,
+            merged,
+            (outputs, inputs),
+            &mut |first, rows| {
+                self.store.read(&weight, first * inputs, rows)?;
+                if let Some(factors) = merged {
+                    factors.add_to(first, inputs, rows);
+                }
+                Ok(())
+            },
+        )?;
         let bias = if bias {
             Some(self.store.read_all(&format!("{module}.bias"), &[outputs])?)
         } else {
@@ -281,14 +317,13 @@ impl Weights {
         };
         let lora = match &factors {
             Some((false, factors)) => {
-                let mut small = self.clone();
-                small.placement.packed = self.placement.packed.map(super::adapter_precision);
-                let a = small.storage(factors.rank, inputs, &mut |first, rows| {
+                let form = self.form(Use::Factor);
+                let a = self.storage(form, factors.rank, inputs, &mut |first, rows| {
                     let from = first * inputs;
                     rows.copy_from_slice(&factors.a[from..from + rows.len()]);
                     Ok(())
                 })?;
-                let b = small.storage(outputs, factors.rank, &mut |first, rows| {
+                let b = self.storage(form, outputs, factors.rank, &mut |first, rows| {
                     let from = first * factors.rank;
                     rows.copy_from_slice(&factors.b[from..from + rows.len()]);
                     Ok(())
@@ -310,20 +345,20 @@ impl Weights {
         Ok(())
     }
 
-    /// The matrix that is tensor `tensor`, with the factors `merged` added: shared if there is a pool and it is as in
+    /// The matrix that is tensor `tensor`, with the factors `merged` added, in a form (candle's, if `None`): shared if there is a pool and it is as in
     /// the file, read otherwise.
     fn shared(
         &self,
+        form: Option<Precision>,
         tensor: &str,
         merged: Option<&Factors>,
-        outputs: usize,
-        inputs: usize,
+        size @ (outputs, inputs): (usize, usize),
         fill: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
     ) -> Result<Storage> {
-        let (Some(pool), Some(precision)) = (&self.pool, self.placement.packed) else {
-            return self.storage(outputs, inputs, fill);
+        let (Some(pool), Some(precision)) = (&self.pool, form) else {
+            return self.storage(form, outputs, inputs, fill);
         };
-        let (store, size) = (&self.store, (outputs, inputs));
+        let store = &self.store;
         let mut pack = || pack(precision, outputs, inputs, fill);
         if merged.is_some() {
             let matrix = pool.packed(store, tensor, merged, precision, size, &mut pack)?;
@@ -342,14 +377,15 @@ impl Weights {
         Ok(Storage::Packed(shared.matrix))
     }
 
-    /// Reads a matrix block by block into the placement's form; `fill(first_row, rows)`.
+    /// Reads a matrix block by block into a form, candle's if `None`; `fill(first_row, rows)`.
     fn storage(
         &self,
+        form: Option<Precision>,
         outputs: usize,
         inputs: usize,
         fill: &mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
     ) -> Result<Storage> {
-        if let Some(precision) = self.placement.packed {
+        if let Some(precision) = form {
             let packed = pack(precision, outputs, inputs, fill)?;
             self.loaded
                 .new
@@ -374,16 +410,16 @@ impl Weights {
         let weight = format!("{}.weight", self.full(name));
         self.store.expect(&weight, &[vocabulary, hidden])?;
         if let Some(sizes) = &self.sizes {
-            self.outline(sizes, &weight, size(Use::Table, vocabulary, hidden))?;
+            self.outline(sizes, &weight, self.size(Use::Table, vocabulary, hidden))?;
             return Ok(Embedding::new(
                 nothing(vocabulary, hidden)?,
                 vocabulary,
                 hidden,
             ));
         }
-        let mut table = self.clone();
-        table.placement.packed = table.placement.packed.map(super::table_precision);
-        let storage = table.shared(&weight, None, vocabulary, hidden, &mut |first, rows| {
+        let form = self.form(Use::Table);
+        let size = (vocabulary, hidden);
+        let storage = self.shared(form, &weight, None, size, &mut |first, rows| {
             self.store.read(&weight, first * hidden, rows)
         })?;
         Ok(Embedding::new(storage, vocabulary, hidden))
@@ -422,15 +458,6 @@ impl Weights {
             *value += 1.0;
         }
         Norm::rms(weight, eps, &self.placement)
-    }
-}
-
-fn size(kind: Use, outputs: usize, inputs: usize) -> Size {
-    Size {
-        kind,
-        outputs,
-        inputs,
-        held: None,
     }
 }
 

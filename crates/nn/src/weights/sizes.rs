@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Precision, adapter_precision, matrix_bytes, table_precision};
+use super::{Precision, adapter_precision, decoding_precision, matrix_bytes, table_precision};
 
 /// What a tensor is for, on which depends in what form it is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,25 +24,39 @@ pub(crate) enum Use {
     Values,
 }
 
+impl Use {
+    /// In what form it is held where large matrices are held in `precision`; `decodes` says whether it is read for every
+    /// token. `None` for values.
+    pub(crate) fn form(self, precision: Precision, decodes: bool) -> Option<Precision> {
+        let form = match self {
+            Self::Matrix => precision,
+            Self::Table => table_precision(precision),
+            Self::Factor => return Some(adapter_precision(precision)),
+            Self::Values => return None,
+        };
+        Some(if decodes {
+            decoding_precision(form)
+        } else {
+            form
+        })
+    }
+}
+
 /// One tensor as it would be held.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     pub(crate) kind: Use,
     pub(crate) outputs: usize,
     pub(crate) inputs: usize,
+    /// Whether it is read for every token of an answer.
+    pub(crate) decodes: bool,
     /// In what form another model holds what seems to be the same matrix.
     pub(crate) held: Option<Precision>,
 }
 
 impl Size {
-    /// In what form it is held where large matrices are held in `precision`; `None` for values.
     fn form(self, precision: Precision) -> Option<Precision> {
-        match self.kind {
-            Use::Matrix => Some(precision),
-            Use::Table => Some(table_precision(precision)),
-            Use::Factor => Some(adapter_precision(precision)),
-            Use::Values => None,
-        }
+        self.kind.form(precision, self.decodes)
     }
 
     fn matrix_bytes(self, precision: Precision) -> u64 {
