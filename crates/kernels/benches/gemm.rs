@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use colibri_kernels::attention::{AttentionShape, Inner, Mask, attention_with};
 use colibri_kernels::gemm::{
-    Activation, PackedMatrix, Precision, Product, Write, matmul, matmul_gated,
+    Activation, PackedMatrix, Precision, Product, Write, matmul, matmul_gated, matmul_group,
 };
 use colibri_kernels::isa::Isa;
 use colibri_kernels::peak::{Clock, bytes_per_second, operations_per_second};
@@ -72,6 +72,9 @@ fn main() {
     if wants("skinny") {
         skinny();
     }
+    if wants("token") {
+        token();
+    }
     if wants("attention") {
         attention(&case);
     }
@@ -126,6 +129,18 @@ fn multiply(x: &[f32], m: usize, weights: &PackedMatrix, out: &mut [f32], activa
             out: RowsMut::new(out, m, n),
         },
     );
+}
+
+/// A product with one row.
+fn one<'a>(weights: &'a PackedMatrix, out: &'a mut [f32]) -> Product<'a> {
+    let out = RowsMut::new(out, 1, weights.out_features());
+    Product {
+        weights,
+        bias: None,
+        activation: Activation::Identity,
+        write: Write::Store,
+        out,
+    }
 }
 
 fn products(name: &str, precision: Precision, case: &str) {
@@ -248,6 +263,60 @@ fn skinny() {
                 bytes as f64 / best.as_secs_f64() / 1e9
             );
         }
+    }
+}
+
+/// All products of a token through the text model of 256M, one after another as a model takes them: 30 layers and the head.
+fn token() {
+    let (width, kv, inner, vocabulary) = (576, 192, 1536, 49_280);
+    let peak = bytes_per_second(clock(), 10);
+    println!("reading memory: {:.1} GB/s", peak / 1e9);
+    for precision in [
+        Precision::Bf16,
+        Precision::Bf16Short,
+        Precision::Int8,
+        Precision::Int4,
+    ] {
+        let w = values(vocabulary * width);
+        let pack =
+            |n: usize, k: usize| PackedMatrix::from_rows_with(isa(), precision, n, k, &w[..n * k]);
+        let layers: Vec<_> = (0..30)
+            .map(|_| {
+                let attention = [pack(width, width), pack(kv, width), pack(kv, width)];
+                let mlp = [pack(inner, width), pack(inner, width)];
+                (attention, pack(width, width), mlp, pack(width, inner))
+            })
+            .collect();
+        let head = pack(vocabulary, width);
+        let mut x = values(width);
+        let [mut q, mut k, mut v] = [width, kv, kv].map(|n| vec![0.0; n]);
+        let (mut wide, mut logits) = (vec![0.0; inner], vec![0.0; vocabulary]);
+        let best = clock().best_of(50, || {
+            for ([wq, wk, wv], wo, [gate, up], down) in &layers {
+                matmul_group(
+                    Rows::new(&x, 1, width),
+                    &mut [one(wq, &mut q), one(wk, &mut k), one(wv, &mut v)],
+                );
+                multiply(&q, 1, wo, &mut x, Activation::Identity);
+                let gated = Product {
+                    activation: Activation::Silu,
+                    ..one(gate, &mut wide)
+                };
+                matmul_gated(Rows::new(&x, 1, width), gated, (up, None));
+                multiply(&wide, 1, down, &mut x, Activation::Identity);
+            }
+            multiply(&x, 1, &head, &mut logits, Activation::Identity);
+        });
+        let of = |(attention, wo, mlp, down): &([_; 3], PackedMatrix, [_; 2], _)| {
+            let all = attention.iter().chain(mlp).chain([wo, down]);
+            all.map(PackedMatrix::num_bytes).sum::<usize>()
+        };
+        let bytes = layers.iter().map(of).sum::<usize>() + head.num_bytes();
+        println!(
+            "token {precision:?}: {:.2} ms, {:.1} GB/s",
+            best.as_secs_f64() * 1e3,
+            bytes as f64 / best.as_secs_f64() / 1e9
+        );
     }
 }
 

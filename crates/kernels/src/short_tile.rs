@@ -8,7 +8,7 @@
 )]
 
 use crate::gemm::short::{Codes, Escape, QUAD, QUAD_WORDS, SPAN};
-use crate::micro;
+use crate::micro::{self, Dot};
 use crate::simd::MAX_PANEL_WIDTH;
 use crate::simd::shorts::Shorts;
 
@@ -125,52 +125,32 @@ pub(crate) unsafe fn tile<S: Shorts, const ROWS: usize, const VECTORS: usize>(
                 .first()
                 .is_none_or(|escape| escape.step() / QUAD > quad);
             if is_plain && steps == QUAD {
-                for vector in 0..VECTORS {
-                    // SAFETY: the caller vouches for the panel and the rows.
-                    unsafe {
-                        let words = columns.spell(s, codes, vector);
-                        add::<S, ROWS, VECTORS>(
-                            s,
-                            &mut sums,
-                            vector,
-                            words,
-                            (left, tile.left_stride),
-                            QUAD,
-                        );
+                let mut quads = [[s.zero_words(); QUAD]; VECTORS];
+                for (vector, words) in quads.iter_mut().enumerate() {
+                    // SAFETY: the caller vouches for the panel.
+                    *words = unsafe { columns.spell(s, codes, vector) };
+                }
+                for step in 0..QUAD {
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let left = left.wrapping_add(row.wrapping_mul(tile.left_stride));
+                        // SAFETY: the caller vouches for the rows.
+                        let value = s.splat_word(unsafe { *left.wrapping_add(step) });
+                        for (sum, words) in sums.iter_mut().zip(&quads) {
+                            *sum = micro::Brains::step(s, *sum, value, words[step]);
+                        }
                     }
                 }
             } else {
-                let mut block = [0; QUAD * MAX_PANEL_WIDTH];
-                let width = VECTORS * S::LANES;
-                // SAFETY: the caller vouches for the panel; the block holds a quad of the widest one.
-                unsafe { lengthen(s, &columns, 1, block.as_mut_ptr()) };
-                while let Some((escape, rest)) = escapes.split_first()
-                    && escape.step() / QUAD == quad
-                {
-                    escape.restore(escape.step() % QUAD, [columns.skipped, width], &mut block);
-                    escapes = rest;
-                }
-                for vector in 0..VECTORS {
-                    let mut words = [s.zero_words(); QUAD];
-                    // SAFETY: the block holds a quad; the caller vouches for the rows, which have `steps` words more.
-                    unsafe {
-                        for (step, words) in words.iter_mut().enumerate() {
-                            *words = s.load_words(
-                                block
-                                    .as_ptr()
-                                    .wrapping_add(step * width + vector * S::LANES),
-                            );
-                        }
-                        add::<S, ROWS, VECTORS>(
-                            s,
-                            &mut sums,
-                            vector,
-                            words,
-                            (left, tile.left_stride),
-                            steps,
-                        );
-                    }
-                }
+                let count = escapes.partition_point(|escape| escape.step() / QUAD <= quad);
+                let (here, rest) = escapes.split_at(count);
+                escapes = rest;
+                // Through memory, and a copy of the sums: so these stay in registers everywhere else.
+                let mut copy = sums;
+                // SAFETY: the caller vouches for the panel and the rows, which have `steps` words more.
+                unsafe {
+                    add_restored(s, &mut copy, &columns, here, left, tile.left_stride, steps)
+                };
+                sums = copy;
             }
             left = left.wrapping_add(QUAD);
         }
@@ -187,25 +167,38 @@ pub(crate) unsafe fn tile<S: Shorts, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// Adds the first `steps` of `words` times those of every row.
+/// Adds a quad with escapes, or the first `steps` of one.
 ///
 /// # Safety
-/// The rows must have so many words from `left` on.
+/// The quad must be readable, and so many words from `left` on of every row.
 #[inline(always)]
-unsafe fn add<S: Shorts, const ROWS: usize, const VECTORS: usize>(
+unsafe fn add_restored<S: Shorts, const ROWS: usize, const VECTORS: usize>(
     s: S,
     sums: &mut [[S::W; VECTORS]; ROWS],
-    vector: usize,
-    words: [S::W; QUAD],
-    (left, left_stride): (*const u32, usize),
+    columns: &Columns<'_>,
+    escapes: &[Escape],
+    left: *const u32,
+    left_stride: usize,
     steps: usize,
 ) {
+    let mut block = [0; QUAD * MAX_PANEL_WIDTH];
+    let width = VECTORS * S::LANES;
+    // SAFETY: the caller vouches for the quad; the block holds the widest one.
+    unsafe { lengthen(s, columns, 1, block.as_mut_ptr()) };
+    for escape in escapes {
+        let place = [columns.skipped, width];
+        escape.restore(escape.step() % QUAD, place, &mut block);
+    }
     for (row, sums) in sums.iter_mut().enumerate() {
         let left = left.wrapping_add(row.wrapping_mul(left_stride));
-        for (step, &words) in words.iter().enumerate().take(steps) {
+        for (step, words) in block.chunks_exact(width).enumerate().take(steps) {
             // SAFETY: the caller vouches for the rows.
             let value = s.splat_word(unsafe { *left.wrapping_add(step) });
-            sums[vector] = <micro::Brains as micro::Dot<S>>::step(s, sums[vector], value, words);
+            for (sum, words) in sums.iter_mut().zip(words.chunks_exact(S::LANES)) {
+                // SAFETY: it is a whole vector.
+                let words = unsafe { s.load_words(words.as_ptr()) };
+                *sum = micro::Brains::step(s, *sum, value, words);
+            }
         }
     }
 }
