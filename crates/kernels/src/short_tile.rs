@@ -38,11 +38,11 @@ impl Columns<'_> {
     fn quad(&self, quad: usize) -> Self {
         let from = self
             .from
-            .wrapping_add(quad.wrapping_mul(QUAD_WORDS * self.stride));
+            .wrapping_add(quad.wrapping_mul(QUAD_WORDS.wrapping_mul(self.stride)));
         Self { from, ..*self }
     }
 
-    /// The two steps of pairs of vector `vector` of the first quad, twice.
+    /// The steps of vector `vector` of the first quad, escapes left out.
     ///
     /// # Safety
     /// The vector must be readable.
@@ -53,7 +53,7 @@ impl Columns<'_> {
                 .wrapping_add((QUAD_WORDS * vector + part) * S::LANES)
         };
         for part in 0..QUAD_WORDS {
-            s.prefetch(at(part).wrapping_add(AHEAD * self.stride));
+            s.prefetch(at(part).wrapping_add(AHEAD.wrapping_mul(self.stride)));
         }
         // SAFETY: the caller vouches for the vector.
         unsafe {
@@ -125,21 +125,29 @@ pub(crate) unsafe fn tile<S: Shorts, const ROWS: usize, const VECTORS: usize>(
                 .first()
                 .is_none_or(|escape| escape.step() / QUAD > quad);
             if is_plain && steps == QUAD {
-                let mut quads = [[s.zero_words(); QUAD]; VECTORS];
-                for (vector, words) in quads.iter_mut().enumerate() {
-                    // SAFETY: the caller vouches for the panel.
-                    *words = unsafe { columns.spell(s, codes, vector) };
-                }
-                for step in 0..QUAD {
-                    for (row, sums) in sums.iter_mut().enumerate() {
-                        let left = left.wrapping_add(row.wrapping_mul(tile.left_stride));
+                let mut values = [[s.zero_words(); QUAD]; ROWS];
+                for (row, values) in values.iter_mut().enumerate() {
+                    let left = left.wrapping_add(row.wrapping_mul(tile.left_stride));
+                    for (step, value) in values.iter_mut().enumerate() {
                         // SAFETY: the caller vouches for the rows.
-                        let value = s.splat_word(unsafe { *left.wrapping_add(step) });
-                        for (sum, words) in sums.iter_mut().zip(&quads) {
-                            *sum = micro::Brains::step(s, *sum, value, words[step]);
-                        }
+                        *value = s.splat_word(unsafe { *left.wrapping_add(step) });
                     }
                 }
+                // Spelt out by hand: a loop over vectors would keep the sums in memory.
+                macro_rules! add {
+                    ($($vector:literal)*) => {$(
+                        if $vector < VECTORS {
+                            // SAFETY: the caller vouches for the panel.
+                            let words = unsafe { columns.spell(s, codes, $vector) };
+                            for (values, sums) in values.iter().zip(&mut sums) {
+                                for (&value, words) in values.iter().zip(words) {
+                                    sums[$vector] = micro::Brains::step(s, sums[$vector], value, words);
+                                }
+                            }
+                        }
+                    )*};
+                }
+                add!(0 1 2 3);
             } else {
                 let count = escapes.partition_point(|escape| escape.step() / QUAD <= quad);
                 let (here, rest) = escapes.split_at(count);
@@ -148,8 +156,8 @@ pub(crate) unsafe fn tile<S: Shorts, const ROWS: usize, const VECTORS: usize>(
                 let mut copy = sums;
                 // SAFETY: the caller vouches for the panel and the rows, which have `steps` words more.
                 unsafe {
-                    add_restored(s, &mut copy, &columns, here, left, tile.left_stride, steps)
-                };
+                    add_restored(s, &mut copy, &columns, here, left, tile.left_stride, steps);
+                }
                 sums = copy;
             }
             left = left.wrapping_add(QUAD);
