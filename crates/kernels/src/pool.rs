@@ -25,6 +25,18 @@ const WAITING_SPINS: usize = 2_000;
 /// Added to `entered` while no region is open.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
+/// A value on cache lines of its own (two: they are fetched in pairs): who looks out for it is not held up by what is written beside it.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+impl<T> std::ops::Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 type Job<'a> = &'a (dyn Fn(usize) + Sync);
 
 /// What the caller and the workers share.
@@ -32,12 +44,12 @@ struct Pool {
     /// Whether a caller has the pool.
     taken: AtomicBool,
     /// Counts the regions opened, so that workers notice a new one.
-    epoch: AtomicUsize,
+    epoch: Apart<AtomicUsize>,
     /// Workers inside the open region, plus [`CLOSED`] when there is none.
-    entered: AtomicUsize,
+    entered: Apart<AtomicUsize>,
     /// Workers that may enter: those numbered below.
     limit: AtomicUsize,
-    next_job: AtomicUsize,
+    next_job: Apart<AtomicUsize>,
     num_jobs: AtomicUsize,
     /// Written by the caller that has the pool while the region is closed and nobody is inside; read by
     /// workers that have entered.
@@ -61,10 +73,10 @@ unsafe impl Sync for Pool {}
 
 static POOL: Pool = Pool {
     taken: AtomicBool::new(false),
-    epoch: AtomicUsize::new(0),
-    entered: AtomicUsize::new(CLOSED),
+    epoch: Apart(AtomicUsize::new(0)),
+    entered: Apart(AtomicUsize::new(CLOSED)),
     limit: AtomicUsize::new(0),
-    next_job: AtomicUsize::new(0),
+    next_job: Apart(AtomicUsize::new(0)),
     num_jobs: AtomicUsize::new(0),
     job: UnsafeCell::new(None),
     panic: Mutex::new(None),

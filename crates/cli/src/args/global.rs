@@ -24,7 +24,7 @@ pub(crate) enum Precision {
     Auto,
     /// Single precision
     F32,
-    /// 16 bits
+    /// 16 bits, held in 12 where that loses nothing
     Bf16,
     /// 8 bits
     Int8,
