@@ -24,6 +24,10 @@ const LARGE_BYTES: usize = 8 << 20;
 const RUN_BYTES: usize = 1 << 20;
 /// Jobs for each thread: enough that one slow thread does not hold up the others.
 const JOBS_PER_THREAD: usize = 4;
+/// The same where rows are few and every job waits for its first weights: as few as let a slow thread be helped.
+const FEW_JOBS_PER_THREAD: usize = 2;
+/// Rows that are few.
+const FEW_ROWS: usize = 48;
 
 /// What several jobs need of a product.
 struct Task<'a> {
@@ -119,6 +123,8 @@ pub(super) fn run(
     };
     let wanted = if threads == 1 {
         1
+    } else if num_rows <= FEW_ROWS {
+        threads * FEW_JOBS_PER_THREAD
     } else {
         threads * JOBS_PER_THREAD
     };
