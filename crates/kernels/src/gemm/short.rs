@@ -181,16 +181,19 @@ impl Escapes {
     ) -> Vec<u32> {
         let bytes: &[u8] = bytemuck::cast_slice(steps);
         let codes = self.codes(panel);
-        let mut all: Vec<u32> = (0..words)
-            .map(|step| {
-                let at = Bytes::of(step, column, width, lanes);
+        let places: [Bytes; QUAD] =
+            std::array::from_fn(|step| Bytes::of(step, column, width, lanes));
+        let mut all = Vec::with_capacity(words.next_multiple_of(QUAD));
+        for quad in bytes.chunks_exact(4 * QUAD_WORDS * width) {
+            all.extend(places.iter().map(|at| {
                 let weight = |half: usize| {
-                    let code = bytes[at.code + half] >> at.shift & 15;
-                    u32::from(bytes[at.low + half]) | u32::from(codes[usize::from(code)]) << 8
+                    let code = quad[at.code + half] >> at.shift & 15;
+                    u32::from(quad[at.low + half]) | u32::from(codes[usize::from(code)]) << 8
                 };
                 weight(0) | weight(1) << 16
-            })
-            .collect();
+            }));
+        }
+        all.truncate(words);
         for span in 0..self.spans {
             for escape in self
                 .of(panel, span)
