@@ -118,22 +118,17 @@ fn values(count: usize) -> Vec<f32> {
 }
 
 fn multiply(x: &[f32], m: usize, weights: &PackedMatrix, out: &mut [f32], activation: Activation) {
-    let (n, k) = (weights.out_features(), weights.in_features());
-    matmul(
-        Rows::new(x, m, k),
-        Product {
-            weights,
-            bias: None,
-            activation,
-            write: Write::Store,
-            out: RowsMut::new(out, m, n),
-        },
-    );
+    let k = weights.in_features();
+    let product = Product {
+        activation,
+        ..product(weights, m, out)
+    };
+    matmul(Rows::new(x, m, k), product);
 }
 
-/// A product with one row.
-fn one<'a>(weights: &'a PackedMatrix, out: &'a mut [f32]) -> Product<'a> {
-    let out = RowsMut::new(out, 1, weights.out_features());
+/// A product and nothing else, over `rows` rows.
+fn product<'a>(weights: &'a PackedMatrix, rows: usize, out: &'a mut [f32]) -> Product<'a> {
+    let out = RowsMut::new(out, rows, weights.out_features());
     Product {
         weights,
         bias: None,
@@ -295,12 +290,16 @@ fn token() {
             for ([wq, wk, wv], wo, [gate, up], down) in &layers {
                 matmul_group(
                     Rows::new(&x, 1, width),
-                    &mut [one(wq, &mut q), one(wk, &mut k), one(wv, &mut v)],
+                    &mut [
+                        product(wq, 1, &mut q),
+                        product(wk, 1, &mut k),
+                        product(wv, 1, &mut v),
+                    ],
                 );
                 multiply(&q, 1, wo, &mut x, Activation::Identity);
                 let gated = Product {
                     activation: Activation::Silu,
-                    ..one(gate, &mut wide)
+                    ..product(gate, 1, &mut wide)
                 };
                 matmul_gated(Rows::new(&x, 1, width), gated, (up, None));
                 multiply(&wide, 1, down, &mut x, Activation::Identity);

@@ -114,10 +114,26 @@ pub(crate) unsafe fn tile<S: Simd, D: Dot<S>, const ROWS: usize, const VECTORS: 
         left = left.wrapping_add(1);
         right = right.wrapping_add(right_stride);
     }
+    // SAFETY: the caller vouches for the sums.
+    unsafe { store(s, &sums, tile.sums, tile.sums_stride) };
+}
+
+/// Writes the sums of a tile, rows `stride` words apart.
+///
+/// # Safety
+/// So many sums must be writable from `to` on.
+#[inline(always)]
+pub(crate) unsafe fn store<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    s: S,
+    sums: &[[S::W; VECTORS]; ROWS],
+    to: *mut u32,
+    stride: usize,
+) {
     for (row, sums) in sums.iter().enumerate() {
+        let to = to.wrapping_add(row.wrapping_mul(stride));
         for (vector, &sum) in sums.iter().enumerate() {
             // SAFETY: the caller vouches for the sums.
-            unsafe { s.store_words(sum, place(row, vector)) };
+            unsafe { s.store_words(sum, to.wrapping_add(vector * S::LANES)) };
         }
     }
 }

@@ -8,7 +8,7 @@
 )]
 
 use crate::gemm::int4::{GROUP_WORDS, SPAN_STEPS, SPAN_WORDS};
-use crate::micro::Tile;
+use crate::micro::{self, Tile};
 use crate::simd::nibbles::Nibbles;
 
 /// Steps of codes that are fetched ahead: 4 KiB of a wide panel. So much is done with each that memory would
@@ -114,14 +114,6 @@ pub(crate) unsafe fn tile<S: Nibbles, const ROWS: usize, const VECTORS: usize>(s
             }
         }
     }
-    for (row, sums) in sums.iter().enumerate() {
-        for (vector, &sum) in sums.iter().enumerate() {
-            let place = tile
-                .sums
-                .wrapping_add(row.wrapping_mul(tile.sums_stride))
-                .wrapping_add(vector * S::LANES);
-            // SAFETY: the caller vouches for the sums.
-            unsafe { s.store_words(sum, place) };
-        }
-    }
+    // SAFETY: the caller vouches for the sums.
+    unsafe { micro::store(s, &sums, tile.sums, tile.sums_stride) };
 }

@@ -163,16 +163,8 @@ pub(crate) unsafe fn tile<S: Shorts, const ROWS: usize, const VECTORS: usize>(
             left = left.wrapping_add(QUAD);
         }
     }
-    for (row, sums) in sums.iter().enumerate() {
-        for (vector, &sum) in sums.iter().enumerate() {
-            let place = tile
-                .sums
-                .wrapping_add(row.wrapping_mul(tile.sums_stride))
-                .wrapping_add(vector * S::LANES);
-            // SAFETY: the caller vouches for the sums.
-            unsafe { s.store_words(sum, place) };
-        }
-    }
+    // SAFETY: the caller vouches for the sums.
+    unsafe { micro::store(s, &sums, tile.sums, tile.sums_stride) };
 }
 
 /// Adds a quad with escapes, or the first `steps` of one.

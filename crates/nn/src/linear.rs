@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use colibri_kernels::{
     activation::{gelu_tanh, gelu_tanh_mul, silu_mul},
-    attention::takes_rounded,
+    attention::{Inner, takes_rounded},
     gemm::{
         Activation, Input, PackedMatrix, Precision, Product, Write, matmul, matmul_gated,
         matmul_group,
@@ -139,11 +139,12 @@ impl Linear {
         self.storage.num_bytes() + lora
     }
 
-    /// The form of the packed matrix; `None` where candle calculates.
-    pub(crate) fn precision(&self) -> Option<Precision> {
+    /// In what attention multiplies what this layer projects, and in what keys and values are kept. Where weights are rounded anyway,
+    /// so may queries and keys be: that is a third faster over a tile, and a decode step reads half as much.
+    pub(crate) fn inner(&self) -> Inner {
         match &self.storage {
-            Storage::Packed(matrix) => Some(matrix.precision()),
-            Storage::Dense(_) => None,
+            Storage::Packed(matrix) if matrix.precision() != Precision::F32 => Inner::Bf16,
+            Storage::Packed(_) | Storage::Dense(_) => Inner::F32,
         }
     }
 

@@ -267,13 +267,14 @@ impl Plan<'_> {
                     0
                 };
                 let sums = &mut sums[start..start + tile_rows.len() * MAX_PANEL_WIDTH];
-                let size = [tile_rows.len() - 1, width / kernels.lanes - 1];
+                let (height, vectors) = (tile_rows.len(), width / kernels.lanes);
                 // SAFETY: the tile's rows are rows of the operand, whose words reach to `range.end`; the
                 // panel has `width` words from there on in each of its steps; the sums were cut to the tile's rows.
                 unsafe {
                     if form == Form::ShortInRegisters {
                         let (columns, escapes) = short_columns(steps, weights, at, 0);
-                        kernels.tiles_shorts[size[0]][size[1]](&short_tile::Tile {
+                        let tile = Kernels::tile(&kernels.tiles_shorts, height, vectors);
+                        tile(&short_tile::Tile {
                             columns,
                             words,
                             left: operand.words.add(tile_rows.start * operand.stride),
@@ -283,7 +284,8 @@ impl Plan<'_> {
                             escapes: &|span| escapes.of(panel, span),
                         });
                     } else {
-                        tiles[size[0]][size[1]](&Tile {
+                        let tile = Kernels::tile(tiles, height, vectors);
+                        tile(&Tile {
                             words: parts * range.len(),
                             left: operand
                                 .words

@@ -230,9 +230,9 @@ impl Bytes {
 
 /// Rows on their way into panels.
 pub(super) struct Packing {
-    pub(super) in_features: usize,
+    in_features: usize,
     /// Output features padded to whole vectors.
-    pub(super) padded: usize,
+    padded: usize,
     found: Vec<Found>,
     values: usize,
 }
@@ -302,9 +302,7 @@ impl Packing {
         let panels = self.found.len();
         let mut words = Vec::new();
         for panel in &self.found {
-            let codes = panel.codes.chunks_exact(4);
-            words
-                .extend(codes.map(|four| u32::from_ne_bytes([four[0], four[1], four[2], four[3]])));
+            words.extend(bytemuck::cast::<Codes, [u32; 4]>(panel.codes));
         }
         let mut escapes = Vec::new();
         words.push(0);

@@ -47,12 +47,7 @@ impl PackedMatrix {
         if let Some(escapes) = &self.escapes {
             let panel = (panel, self.panel(kernels, panel));
             let place = (column, width, kernels.lanes);
-            for (out, word) in out
-                .chunks_mut(2)
-                .zip(escapes.column(panel, place, self.words()))
-            {
-                out.copy_from_slice(&widen(word).map(f32::from_bits)[..out.len()]);
-            }
+            write_pairs(out, escapes.column(panel, place, self.words()));
             return;
         }
         let words = self.panel(kernels, panel)[column..].iter().step_by(width);
@@ -63,9 +58,7 @@ impl PackedMatrix {
                 }
             }
             Precision::Bf16 | Precision::Bf16Short => {
-                for (out, &word) in out.chunks_mut(2).zip(words) {
-                    out.copy_from_slice(&widen(word).map(f32::from_bits)[..out.len()]);
-                }
+                write_pairs(out, words.copied());
             }
             Precision::Int8 | Precision::Int4 => {
                 for (out, &word) in out.chunks_mut(4).zip(words) {
@@ -75,5 +68,12 @@ impl PackedMatrix {
                 }
             }
         }
+    }
+}
+
+/// Two bfloat16 of every word.
+fn write_pairs(out: &mut [f32], words: impl IntoIterator<Item = u32>) {
+    for (out, word) in out.chunks_mut(2).zip(words) {
+        out.copy_from_slice(&widen(word).map(f32::from_bits)[..out.len()]);
     }
 }

@@ -8,10 +8,10 @@ use crate::short_tile;
 /// A register tile of so many rows and vectors, see [`crate::micro::tile`].
 pub(crate) type TileFn = unsafe fn(&Tile);
 /// The same for bfloat16 in twelve bits, see [`short_tile::tile`].
-pub(crate) type ShortTiles =
-    [[unsafe fn(&short_tile::Tile<'_>); super::MAX_PANEL_VECTORS]; super::MAX_TILE_ROWS];
+pub(crate) type ShortTiles = TilesOf<unsafe fn(&short_tile::Tile<'_>)>;
+pub(crate) type Tiles = TilesOf<TileFn>;
 /// Tiles by `[rows - 1][vectors - 1]`.
-pub(crate) type Tiles = [[TileFn; super::MAX_PANEL_VECTORS]; super::MAX_TILE_ROWS];
+pub(crate) type TilesOf<F> = [[F; super::MAX_PANEL_VECTORS]; super::MAX_TILE_ROWS];
 
 /// Every kernel, compiled for one instruction set. Holding a reference is the proof that the running
 /// machine can execute them: [`Kernels::of`] is the only way to get one.
@@ -88,7 +88,7 @@ impl Kernels {
     }
 
     /// The tile of `rows` rows and `vectors` vectors in `tiles`.
-    pub(crate) fn tile(tiles: &Tiles, rows: usize, vectors: usize) -> TileFn {
+    pub(crate) fn tile<F: Copy>(tiles: &TilesOf<F>, rows: usize, vectors: usize) -> F {
         tiles[rows - 1][vectors - 1]
     }
 }

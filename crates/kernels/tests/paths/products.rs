@@ -57,7 +57,8 @@ fn expected(precision: Precision, x: &[f32], w: &[f32]) -> (f64, f64) {
     (scalar::dot(&x, &w), magnitudes)
 }
 
-fn multiply(x: Rows<'_>, weights: &PackedMatrix) -> Vec<f32> {
+/// `x · Wᵀ` and nothing else.
+pub(crate) fn multiply(x: Rows<'_>, weights: &PackedMatrix) -> Vec<f32> {
     let (m, n) = (x.num_rows(), weights.out_features());
     let mut out = vec![f32::NAN; m * n];
     let product = Product {

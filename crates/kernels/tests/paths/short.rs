@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use colibri_kernels::gemm::{
-    Activation, Foreign, PackedMatrix, Parts, Precision, Product, Write, matmul,
-};
+use colibri_kernels::gemm::{Foreign, PackedMatrix, Parts, Precision};
 use colibri_kernels::isa::Isa;
-use colibri_kernels::rows::{Rows, RowsMut};
+use colibri_kernels::rows::Rows;
 use proptest::prelude::*;
 
+use crate::products::multiply;
 use crate::values;
 
 /// Weights of three kinds: alike; with zeros, a hundred times greater features and now and then anything at all; and with
@@ -41,17 +40,7 @@ fn weights(kind: usize, count: usize, seed: u64) -> Vec<f32> {
     weights
 }
 
-fn multiply(x: Rows<'_>, weights: &PackedMatrix) -> Vec<u32> {
-    let (m, n) = (x.num_rows(), weights.out_features());
-    let mut out = vec![f32::NAN; m * n];
-    let product = Product {
-        weights,
-        bias: None,
-        activation: Activation::Identity,
-        write: Write::Store,
-        out: RowsMut::new(&mut out, m, n),
-    };
-    matmul(x, product);
+fn bits_of(x: Rows<'_>, weights: &PackedMatrix) -> Vec<u32> {
     // One NaN is as good as another.
     let bits = |value: &f32| {
         if value.is_nan() {
@@ -60,7 +49,7 @@ fn multiply(x: Rows<'_>, weights: &PackedMatrix) -> Vec<u32> {
             value.to_bits()
         }
     };
-    out.iter().map(bits).collect()
+    multiply(x, weights).iter().map(bits).collect()
 }
 
 proptest! {
@@ -79,7 +68,7 @@ proptest! {
         for isa in Isa::available() {
             let short = PackedMatrix::from_rows_with(isa, Precision::Bf16Short, n, k, &w);
             let plain = PackedMatrix::from_rows_with(isa, Precision::Bf16, n, k, &w);
-            let (found, wanted) = [&short, &plain].map(|of| multiply(Rows::new(&x, m, k), of)).into();
+            let (found, wanted) = [&short, &plain].map(|of| bits_of(Rows::new(&x, m, k), of)).into();
             prop_assert!(found == wanted, "{isa}");
             let row = seed as usize % n;
             let rows = [&short, &plain].map(|of| {
@@ -150,8 +139,8 @@ fn parts_that_do_not_fit_are_refused() {
     };
     if start == 0 {
         let x = values(3 * k, 6);
-        let again = join(Some(&escapes)).map(|again| multiply(Rows::new(&x, 3, k), &again));
-        assert_eq!(again, Some(multiply(Rows::new(&x, 3, k), &matrix)));
+        let again = join(Some(&escapes)).map(|again| bits_of(Rows::new(&x, 3, k), &again));
+        assert_eq!(again, Some(bits_of(Rows::new(&x, 3, k), &matrix)));
     }
     let changed = |at: usize, word: u32| {
         let mut escapes = escapes.clone();

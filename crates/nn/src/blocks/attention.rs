@@ -5,9 +5,9 @@ use std::sync::Arc;
 use candle_core::{D, DType, Tensor};
 use colibri_kernels::{
     attention::{
-        AttentionShape, Inner, KvStore, Mask, attention_rounded, attention_stored, attention_with,
+        AttentionShape, KvStore, Mask, attention_rounded, attention_stored, attention_with,
     },
-    gemm::{Activation, Precision, Write},
+    gemm::{Activation, Write},
     isa::Isa,
     parallel,
     rope::rope,
@@ -124,7 +124,7 @@ impl AttentionBlock {
                 let AttentionShape {
                     kv_heads, head_dim, ..
                 } = self.shape;
-                let (inner, kept) = (self.inner(), cache.precision);
+                let (inner, kept) = (self.q_proj.inner(), cache.precision);
                 KvStore::new(inner, kept, kv_heads, head_dim, cache.capacity)
             });
             store.append(Rows::new(&k, seq, kv_width), Rows::new(&v, seq, kv_width));
@@ -156,7 +156,7 @@ impl AttentionBlock {
             }
             attention_with(
                 Isa::detect(),
-                self.inner(),
+                self.q_proj.inner(),
                 &self.shape,
                 batch,
                 Rows::new(&q, rows, q_width),
@@ -195,15 +195,6 @@ impl AttentionBlock {
                 offset: first,
                 window,
             },
-        }
-    }
-
-    /// In what attention multiplies and keys and values are kept. Where weights are rounded anyway, so may queries and keys be:
-    /// that is a third faster over a tile, and a decode step reads half as much.
-    fn inner(&self) -> Inner {
-        match self.q_proj.precision() {
-            Some(Precision::F32) | None => Inner::F32,
-            Some(_) => Inner::Bf16,
         }
     }
 

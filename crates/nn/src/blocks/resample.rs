@@ -4,8 +4,8 @@
 
 use candle_core::Tensor;
 use colibri_kernels::{
-    attention::{AttentionShape, Inner, Mask, attention_with},
-    gemm::{Activation, Precision, Write},
+    attention::{AttentionShape, Mask, attention_with},
+    gemm::{Activation, Write},
     isa::Isa,
     rows::{Rows, RowsMut},
 };
@@ -95,13 +95,9 @@ impl ResampleBlock {
             normed,
             vec![target(&self.k_proj, &mut k), target(&self.v_proj, &mut v)],
         );
-        let inner = match self.q_proj.precision() {
-            Some(Precision::F32) | None => Inner::F32,
-            Some(_) => Inner::Bf16,
-        };
         attention_with(
             Isa::detect(),
-            inner,
+            self.q_proj.inner(),
             &self.shape,
             1,
             Rows::new(&q, num_latents, q_width),
