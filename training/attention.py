@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import repeat_kv
 
-#: Which layer and head does which kind of looking; heads of a layer lie in four groups of two that share keys.
-HEADS = {"next": (3, 0), "last": (1, 0), "key": (2, 4), "named": (2, 0), "column": (2, 6), "said": (2, 2)}
+#: Which layers and heads do which kind of looking; heads of a layer lie in four groups of two that share keys. One head carries 32 numbers of the
+#: place it looks at, too few to spell a piece from, so several look at the piece to be said next.
+HEADS = {"next": ((3, 0), (3, 1), (4, 0), (4, 2)), "last": ((1, 0),), "key": ((2, 4),), "named": ((2, 0),), "column": ((2, 6),), "said": ((2, 2),)}
 
 
 @dataclass
@@ -32,12 +33,12 @@ class Looks:
 @dataclass
 class Watch:
     """The plan of one pass: `picture` tokens at the beginning of every row are the picture's; `owner` says whose each token is (0: the
-    picture, -1: padding). Afterwards `seen` has, for every kind of looks, the share of its head's attention that falls on each group."""
+    picture, -1: padding). Afterwards `seen` has, for every kind of looks, the share of each of its heads' attention that falls on each group."""
 
     picture: int = 0
     owner: torch.Tensor | None = None
     looks: dict[str, Looks] = field(default_factory=dict)
-    seen: dict[str, torch.Tensor] = field(default_factory=dict)
+    seen: dict[str, list[torch.Tensor]] = field(default_factory=dict)
 
     def allowed(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens (row, slot) -> (row, slot, length) of bool: what they may see: earlier ones of the picture or of their own turn."""
@@ -56,10 +57,11 @@ def watched(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: to
     picture = attend(query[:, :, :cut], key[:, :, :cut], value[:, :, :cut], scaling)
     turns = torch.arange(cut, query.shape[2], device=query.device).expand(len(query), -1)
     said = attend(query[:, :, cut:], key, value, scaling, WATCH.allowed(turns)[:, None])
-    for name, (layer, head) in HEADS.items():
+    for name, heads in HEADS.items():
         looks = WATCH.looks.get(name)
-        if layer == module.layer_idx and looks is not None and looks.groups:
-            WATCH.seen[name] = share(query[:, head], key[:, head], scaling, looks)
+        for layer, head in heads:
+            if layer == module.layer_idx and looks is not None and looks.groups:
+                WATCH.seen.setdefault(name, []).append(share(query[:, head], key[:, head], scaling, looks))
     return torch.cat([picture, said], 2).transpose(1, 2).contiguous(), None
 
 
@@ -69,7 +71,8 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling:
     if query.device.type == "cpu" and key.shape[2] <= 384:
         if allowed is None:
             allowed = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril()
-        return (query @ key.transpose(-1, -2) * scaling).masked_fill(~allowed, -1e4).softmax(-1).to(value.dtype) @ value
+        hidden = torch.zeros(allowed.shape, dtype=query.dtype).masked_fill_(~allowed, -1e4)
+        return ((query * scaling) @ key.transpose(-1, -2) + hidden).softmax(-1).to(value.dtype) @ value
     return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=allowed is None, scale=scaling)
 
 

@@ -17,6 +17,7 @@ from dense import Placed, grid_of, training_page
 from model import TOKENS, load_tokenizer
 from pages import kinds
 from pages.questions import any_query
+from together import Together
 
 #: Words lower than this many pixels on the overview cannot be read there.
 READABLE = 9.0
@@ -48,15 +49,15 @@ class Batches:
     def tiles(self, rng: random.Random, progress: float) -> dict:
         """Single tiles: single words at first, then lines, several lines, key-value lines and small tables."""
         sheets, kind = [], rng.random()
+        lines, per_line = some_lines(rng, progress)
         while len(sheets) < self.num_tiles:
-            kind = kind if self.apart else rng.random()
+            if not self.apart:
+                kind, (lines, per_line) = rng.random(), some_lines(rng, progress)
             if kind < 0.54 * (1 - self.aloud) * progress:
                 canvas, turns = facts.table_tile(rng)
             elif kind < (1 - self.aloud) * progress:
                 canvas, turns = facts.fields_tile(rng)
             else:
-                level = rng.random() * (0.12 + 0.88 * progress)
-                lines, per_line = (1, 1) if level < 0.12 else (1, 2) if level < 0.2 else (1, 5) if level < 0.4 else (rng.randint(2, 7), 6)
                 canvas, turns = facts.lines_tile(rng, lines, per_line)
             if turns:
                 sheets.append(speech.tile_sheet(self.tokenizer, canvas, turns))
@@ -91,17 +92,23 @@ class Batches:
         }
 
 
+def some_lines(rng: random.Random, progress: float) -> tuple[int, int]:
+    """How many lines a tile to be read aloud has, and how many words each at most: one word at first, in the end mostly several lines."""
+    level = rng.random() * (0.08 + 0.92 * progress)
+    return (1, 1) if level < 0.08 else (1, 2) if level < 0.12 else (1, 5) if level < 0.25 else (rng.randint(2, 9), 6)
+
+
 def readable(tiles: list) -> list[list]:
     """The words of each tile of a cut page. Of the overview's those that are too small to be read there must not look like words, so
     they count as paper."""
     return [*(t.words for t in tiles[:-1]), [w for w in tiles[-1].words if w.bottom - w.top >= READABLE]]
 
 
-def loader(batches, start: int, workers: int, pinned: bool) -> Iterator[dict]:
-    """Batches start, start + 1, ... in that order, drawn ahead by worker processes."""
+def loader(batches, start: int, workers: int, pinned: bool, together: Together) -> Iterator[dict]:
+    """Batches start, start + 1, ... in that order, dealt to all processes that train, drawn ahead by worker processes."""
     if workers > 4:  # else the files open at once are too many
         torch.multiprocessing.set_sharing_strategy("file_system")
-    return iter(torch.utils.data.DataLoader(batches, batch_size=None, sampler=itertools.count(start), num_workers=workers, pin_memory=pinned,
+    return iter(torch.utils.data.DataLoader(batches, batch_size=None, sampler=itertools.count(start + together.rank, together.size), num_workers=workers, pin_memory=pinned,
                                             prefetch_factor=2 if workers else None, worker_init_fn=modest if workers else None))
 
 

@@ -123,7 +123,7 @@ def pack(sheets: list[dict], image_token: int) -> dict:
     (`attention.py`): `NAME_tokens`, `NAME_picks`, `NAME_groups`."""
     picture = max(len(s["prefix"]) for s in sheets)
     longest = picture + max(sum(len(t["ids"]) for t in s["turns"]) for s in sheets)
-    longest += -longest % 64  # few lengths, so that a GPU's memory is used again and again
+    longest += -longest % (64 if torch.cuda.is_available() else 8)  # few lengths, so that a GPU's memory is used again and again
     ids = torch.full((len(sheets), longest), 2)
     positions = torch.zeros((len(sheets), longest), dtype=torch.long)
     owner = torch.full((len(sheets), longest), -1)

@@ -28,6 +28,7 @@ def parse(doc: str) -> argparse.Namespace:
     add("--favour", type=float, default=0.0, help="share of pages of the kinds whose questions are hardest")
     add("--seldom", type=int, default=1, help="the retriever is trained in every n-th batch, if that is of pages")
     add("--frozen", action="store_true", help="tower and connector stay as they are, and a batch that comes again has its visual tokens with it")
+    add("--adapter", action="store_true", help="the retriever's adapter and projection alone are trained; with --frozen --rounds 0 --seldom 1")
     add("--aloud", type=float, default=0.35, help="share of the single tiles that are read aloud; the others are asked about")
     add("--apart", action="store_true", help="a batch of single tiles is of one kind, so that none is padded to the length of another; for --accumulate")
     add("--accumulate", type=int, default=1, help="batches before every step of the optimisers; a multiple of three keeps their kinds even")
@@ -39,6 +40,7 @@ def parse(doc: str) -> argparse.Namespace:
     add("--device", default="cpu")
     add("--workers", type=int, default=1, help="processes that draw pages")
     add("--threads", type=int, default=2)
+    add("--processes", type=int, default=1, help="that train together, each on batches of its own; on a CPU best one for each core, with --threads 1 --workers 0")
     add("--start", help="another checkpoint in `--runs` that training goes on from")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -51,14 +53,14 @@ class Clock:
     it should on any machine: linear warm-up over a number of steps, then cosine to a twentieth. On a CPU shared with others it is the
     processor time divided by the threads that counts, not the wall clock: a starved run must not lose its schedule."""
 
-    def __init__(self, options: argparse.Namespace, stage: str) -> None:
+    def __init__(self, options: argparse.Namespace, stage: str, quiet: bool = False) -> None:
         self.minutes, self.warm, self.hurry = options.minutes, options.warm, options.runs / f"{stage}.minutes"
         self.step, self.before, self.seen = 0, 0.0, 0
         self.threads = options.threads if options.device == "cpu" else 0
         self.saved = self.logged = time.monotonic()
         self.started, self.waited = self.now(), 0.0
         self.sums: dict[str, tuple[float | torch.Tensor, int]] = {}
-        self.stage = stage
+        self.stage, self.quiet = stage, quiet
 
     def now(self) -> float:
         return time.process_time() / self.threads if self.threads else time.monotonic()
@@ -91,7 +93,7 @@ class Clock:
     def tick(self) -> None:
         """A step of the optimisers is done."""
         self.step += 1
-        if time.monotonic() - self.logged > 20:
+        if time.monotonic() - self.logged > 20 and not self.quiet:
             means = "  ".join(f"{k} {float(total) / count:.3f}" for k, (total, count) in self.sums.items())
             print(f"{self.stage} {self.elapsed() / 60:6.1f} min  step {self.step:5d}  seen {self.seen:6d}  waited {self.waited / (time.monotonic() - self.logged):.0%}  {means}", flush=True)
             self.sums, self.logged, self.waited = {}, time.monotonic(), 0.0

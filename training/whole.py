@@ -31,6 +31,7 @@ from batches import ROUND, Batches, loader
 from dense import TEMPERATURE, Heads, character_loss, word_loss
 from model import Colibri, config, load_tokenizer, unpacked
 from replay import Replay
+from together import Together, run
 from training import Clock, Optimisers, parse, resume, save
 
 
@@ -61,7 +62,8 @@ def generator_loss(batch: dict, said: torch.Tensor, under: torch.Tensor) -> tupl
     right = said.argmax(-1) == wanted
     whole = torch.ones(batch["turns"], device=said.device).index_reduce_(0, batch["turn_of"][batch["wanted"] >= 0], right.float(), "amin")
     loss, parts = loss_next + 0.3 * loss_under, {"next": loss_next, "said": right.float().mean(), "exact": whole.mean(), "under": (under.argmax(-1) == pieces).float().mean()}
-    for name, seen in WATCH.seen.items():
+    for name, heads in WATCH.seen.items():
+        seen = torch.stack(heads)
         loss = loss - 0.3 * seen.clamp(min=1e-5).log().mean()
         parts[f"look {name}"] = seen.mean()
     return loss, parts
@@ -96,7 +98,7 @@ def looked(model: Colibri, batch: dict, device: torch.device) -> None:
         del batch["grid"]
 
 
-def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, retrieving: bool) -> tuple[torch.Tensor, dict]:
+def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, retrieving: bool, answering: bool) -> tuple[torch.Tensor, dict]:
     batch = {k: v.to(pool.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
     with torch.autocast(pool.device.type, dtype=torch.bfloat16):
         if "visual" in batch:
@@ -106,12 +108,13 @@ def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, ret
             visual = model.model.connector(patches)
             named, letters = heads.characters(patches), heads.letters(visual)
         # A generator that says noise must not teach the tower: its gradient is let in little by little.
-        said, under = answer(model, batch, torch.lerp(visual.detach(), visual, batch["progress"]))
+        if answering:
+            said, under = answer(model, batch, torch.lerp(visual.detach(), visual, batch["progress"]))
         if retrieving:
             # Padding stands on the right and attention is causal: no mask is needed.
             late = model.linear(model.states(batch["prompts"], visual.flatten(0, 1)))
             queries = model.linear(model.states(batch["query_ids"], None))
-    loss, parts = generator_loss(batch, said, under)
+    loss, parts = generator_loss(batch, said, under) if answering else (0.0, {})
     if patches is not None:
         loss_characters, right = character_loss(named, batch["grid"])
         loss_letters, kept = character_loss(letters, batch["grid"])
@@ -124,32 +127,46 @@ def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, ret
 
 
 def main() -> None:
+    run(parse(__doc__).processes, train)
+
+
+def train(together: Together) -> None:
     options = parse(__doc__)
     device = torch.device(options.device)
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every length, which takes longer than the attention
     torch.manual_seed(options.seed)
     folder = options.runs / "tokenizer"
     model = Colibri(config(load_tokenizer(folder))).to(device)
+    if options.adapter:
+        model.requires_grad_(False)
+        for part in (*model.adapters, model.linear):
+            for name, parameter in part.named_parameters():
+                parameter.requires_grad_("base" not in name)
     if options.frozen:
         model.model.vision_model.requires_grad_(False)
         model.model.connector.requires_grad_(False)
     heads = Heads(model).to(device)
     pool = dense.word_pool(random.Random(options.seed)).to(device)
     optimiser = Optimisers(model, heads, options.rate)
-    clock = Clock(options, "whole")
+    clock = Clock(options, "whole", quiet=together.rank > 0)
     fitted = resume(options, "whole", model, heads, optimiser, clock)
     tiles = dense.Tiles(folder, options.batch, 4, options.seed)
     pages = Batches(folder, options.pages, options.tiles, options.seed, options.easy, options.turns, options.favour, options.rounds, options.aloud, options.apart)
-    draw = lambda batches, start: loader(batches, start, options.workers, device.type == "cuda")
+    draw = lambda batches, start: loader(batches, start * together.size, options.workers, device.type == "cuda", together)
     if not fitted and not options.frozen:
         dense.fit_heads(model, heads, enumerate(draw(tiles, 10_000_000)), 80, device)
         fitted = True
+    together.same(model, heads)
+    keep = lambda: together.rank or save(options, "whole", model, heads if fitted else None, optimiser, clock)
     # Two streams: the second is full and waits when the first has done its part.
     first = options.letters * clock.limit
     early = draw(tiles, clock.step) if clock.elapsed() < first else None
     late = iter(Replay(draw(pages, clock.step * options.accumulate), ROUND, options.replay, options.hold, options.seed))
-    while not clock.over():
-        optimiser.scale(clock.schedule())
+    while True:
+        over, rate = together.agree(clock.over(), clock.schedule())
+        if over:
+            break
+        optimiser.scale(rate)
         optimiser.zero_grad(set_to_none=True)
         for part in range(options.accumulate):
             if clock.elapsed() < first:
@@ -159,16 +176,17 @@ def main() -> None:
                 batch = clock.wait(late)
                 if options.frozen:
                     looked(model, batch, device)
-                loss, parts = step_loss(model, heads, batch, pool, batch["pages"] and (clock.step * options.accumulate + part) % options.seldom == 0)
+                loss, parts = step_loss(model, heads, batch, pool, batch["pages"] and (clock.step * options.accumulate + part) % options.seldom == 0, not options.adapter)
                 size = options.pages
             (loss / options.accumulate).backward()
             clock.note(parts, size)
+        together.average(model, heads)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         clock.tick()
         if clock.due():
-            save(options, "whole", model, heads if fitted else None, optimiser, clock)
-    save(options, "whole", model, heads if fitted else None, optimiser, clock)
+            keep()
+    keep()
 
 
 if __name__ == "__main__":

@@ -17,10 +17,13 @@ TRAIN = (
     "DejaVuSans-", "DejaVuSans.", "DejaVuSansCondensed", "DejaVuSerif", "DejaVuSansMono", "LiberationSans-", "LiberationSerif-", "LiberationMono-", "FreeSans", "FreeSerif",
     "Lato-", "Roboto-", "RobotoCondensed", "Inter-", "B612-", "Hack-", "LinLibertine_R", "LinBiolinum", "C059", "URWBookman", "URWGothic",
     "NimbusSansNarrow", "Quicksand", "FiraCode", "Arimo", "Tinos", "Cousine",
+    "GilliusADF-", "LibrisADFStd-", "UniversalisADFStd-", "Cabin-", "ClearSans-", "cmunrm", "cmunss.", "Courier Prime", "Dosis-", "EBGaramond12-R", "GFSDidot",
+    "GFSNeohellenic", "Go-", "Inconsolata", "JetBrainsMono-", "Karla-", "LindenHill", "Manrope-", "OldStandard-", "Oxygen", "PTS", "PTF", "Play-", "Quattrocento-",
+    "Andika-", "CharisSIL-", "STIX-", "Tuffy", "Vollkorn-", "Yrsa-", "NimbusSans-", "NimbusRoman-", "Cardo", "mononoki-",
 )
 HELD_OUT = ("Carlito", "Caladea", "GenBas", "GenBkBas", "Cantarell", "OpenSans-", "P052", "RobotoSlab")
 #: Cuts too thin, too heavy or too ornate to be read at twenty pixels.
-SKIPPED = ("Thin", "Hairline", "ExtraLight", "Black", "Heavy", "Display", "_M.", "_K.", "_DR", "_RZ", "08-", "Light")
+SKIPPED = ("Thin", "Hairline", "ExtraLight", "Black", "Heavy", "Display", "_M.", "_K.", "_DR", "_RZ", "08-", "Light", "Smallcaps")
 
 
 @lru_cache(maxsize=2)

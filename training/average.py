@@ -1,0 +1,37 @@
+"""A checkpoint between two others: what a run learnt from small steps without the noise they left (training/README.md, Results).
+
+Small batches pull weights about while they learn. The straight line between where a run began and where it ended keeps most of what it learnt,
+and most of what it would have forgotten.
+
+    python average.py shipped whole --share 0.5 --out between
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("first", help="a checkpoint in `--runs`")
+    parser.add_argument("second")
+    parser.add_argument("--share", type=float, default=0.5, help="of the second")
+    parser.add_argument("--out", required=True, help="the checkpoint to write; another stage goes on from it with --start")
+    parser.add_argument("--runs", type=Path, default=Path(__file__).parent / "runs")
+    options = parser.parse_args()
+    if not 0 <= options.share <= 1:
+        raise SystemExit(f"--share is {options.share}, it must be from 0 to 1")
+    first, second = (torch.load(options.runs / f"{name}.pt", map_location="cpu", weights_only=True) for name in (options.first, options.second))
+    state = {part: between(first[part], second[part], options.share) if first[part] and second[part] else None for part in ("model", "heads")}
+    torch.save(state, options.runs / f"{options.out}.pt")
+
+
+def between(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+    return {name: torch.lerp(first[name].float(), second[name].float(), share) for name in first}
+
+
+if __name__ == "__main__":
+    main()
