@@ -9,9 +9,36 @@ and most of what it would have forgotten.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import torch
+from torch import nn
+
+
+class Mean:
+    """The running mean of weights over about `steps` steps (at first over those there were), kept beside the checkpoint of a stage as `STAGE-mean.pt`."""
+
+    def __init__(self, path: Path, steps: int, parts: dict[str, nn.Module]) -> None:
+        self.path, self.steps, self.parts, self.seen = path, steps, parts, 0
+        if path.exists():
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.seen, self.mean = state["seen"], {name: state[name] for name in parts}
+        else:
+            self.mean = {name: {key: value.detach().cpu().clone() for key, value in part.state_dict().items()} for name, part in parts.items()}
+
+    @torch.no_grad()
+    def tick(self) -> None:
+        """A step of the optimisers is done."""
+        self.seen += 1
+        share = 1 / min(self.seen, self.steps)
+        for name, part in self.parts.items():
+            for key, value in part.state_dict().items():
+                self.mean[name][key].lerp_(value.detach().cpu(), share)
+
+    def save(self) -> None:
+        torch.save({**self.mean, "seen": self.seen}, self.path.with_suffix(".tmp"))
+        os.replace(self.path.with_suffix(".tmp"), self.path)
 
 
 def main() -> None:

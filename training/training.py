@@ -34,6 +34,7 @@ def parse(doc: str) -> argparse.Namespace:
     add("--accumulate", type=int, default=1, help="batches before every step of the optimisers; a multiple of three keeps their kinds even")
     add("--replay", type=int, default=1, help="how often each drawn batch of pages or single tiles is trained on")
     add("--hold", type=int, default=24, help="rounds of batches kept for --replay")
+    add("--mean", type=int, default=0, help="also keeps the mean of the weights over about so many steps, as `whole-mean.pt`; small batches leave noise that it is without")
     add("--warm", type=int, default=80, help="steps until the learning rate has reached its peak")
     add("--rate", type=float, default=1e-3, help="peak learning rate")
     add("--seed", type=int, default=1)

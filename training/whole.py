@@ -28,6 +28,7 @@ from torch.nn import functional as F
 import dense
 import speech
 from attention import WATCH, Looks
+from average import Mean
 from batches import ROUND, Batches, loader
 from dense import TEMPERATURE, Heads, character_loss, word_loss
 from model import Colibri, config, load_tokenizer, unpacked
@@ -158,7 +159,14 @@ def train(together: Together) -> None:
         dense.fit_heads(model, heads, enumerate(draw(tiles, 10_000_000)), 80, device)
         fitted = True
     together.same(model, heads)
-    keep = lambda: together.rank or save(options, "whole", model, heads if fitted else None, optimiser, clock)
+    mean = Mean(options.runs / "whole-mean.pt", options.mean, {"model": model, "heads": heads}) if options.mean and not together.rank else None
+
+    def keep() -> None:
+        if together.rank == 0:
+            save(options, "whole", model, heads if fitted else None, optimiser, clock)
+        if mean:
+            mean.save()
+
     # Two streams: the second is full and waits when the first has done its part.
     first = options.letters * clock.limit
     early = draw(tiles, clock.step) if clock.elapsed() < first else None
@@ -185,6 +193,8 @@ def train(together: Together) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         clock.tick()
+        if mean:
+            mean.tick()
         if clock.due():
             keep()
     keep()
