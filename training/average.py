@@ -21,11 +21,13 @@ class Mean:
 
     def __init__(self, path: Path, steps: int, parts: dict[str, nn.Module]) -> None:
         self.path, self.steps, self.parts, self.seen = path, steps, parts, 0
+        self.mean = {name: {key: value.clone() for key, value in part.state_dict().items()} for name, part in parts.items()}
         if path.exists():
             state = torch.load(path, map_location="cpu", weights_only=True)
-            self.seen, self.mean = state["seen"], {name: state[name] for name in parts}
-        else:
-            self.mean = {name: {key: value.detach().cpu().clone() for key, value in part.state_dict().items()} for name, part in parts.items()}
+            self.seen = state["seen"]
+            for name, mean in self.mean.items():
+                for key, value in mean.items():
+                    value.copy_(state[name][key])
 
     @torch.no_grad()
     def tick(self) -> None:
@@ -33,11 +35,10 @@ class Mean:
         self.seen += 1
         share = 1 / min(self.seen, self.steps)
         for name, part in self.parts.items():
-            for key, value in part.state_dict().items():
-                self.mean[name][key].lerp_(value.detach().cpu(), share)
+            torch._foreach_lerp_(list(self.mean[name].values()), list(part.state_dict().values()), share)
 
     def save(self) -> None:
-        torch.save({**self.mean, "seen": self.seen}, self.path.with_suffix(".tmp"))
+        torch.save({"heads": None, **self.mean, "seen": self.seen}, self.path.with_suffix(".tmp"))
         os.replace(self.path.with_suffix(".tmp"), self.path)
 
 

@@ -59,7 +59,7 @@ def start(rank: int, size: int, port: int, work: Callable[[Together], None]) -> 
 
 
 def run(size: int, work: Callable[[Together], None]) -> None:
-    """`work`, a function of a module, in so many processes of this machine."""
+    """`work`, a function of a module (or a partial one), in so many processes of this machine."""
     if size == 1:
         return work(Together())
     with socket.socket() as free:

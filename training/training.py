@@ -28,7 +28,7 @@ def parse(doc: str) -> argparse.Namespace:
     add("--favour", type=float, default=0.0, help="share of pages of the kinds whose questions are hardest")
     add("--seldom", type=int, default=1, help="the retriever is trained in every n-th batch, if that is of pages")
     add("--frozen", action="store_true", help="tower and connector stay as they are, and a batch that comes again has its visual tokens with it")
-    add("--adapter", action="store_true", help="the retriever's adapter and projection alone are trained; with --frozen --rounds 0 --seldom 1")
+    add("--adapter", action="store_true", help="the retriever's adapter and projection alone are trained, on pages: --frozen --rounds 0 --seldom 1 and no answers")
     add("--aloud", type=float, default=0.35, help="share of the single tiles that are read aloud; the others are asked about")
     add("--apart", action="store_true", help="a batch of single tiles is of one kind, so that none is padded to the length of another; for --accumulate")
     add("--accumulate", type=int, default=1, help="batches before every step of the optimisers; a multiple of three keeps their kinds even")
@@ -44,7 +44,8 @@ def parse(doc: str) -> argparse.Namespace:
     add("--processes", type=int, default=1, help="that train together, each on batches of its own; on a CPU best one for each core, with --threads 1 --workers 0")
     add("--start", help="another checkpoint in `--runs` that training goes on from")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    if options.adapter:
+        options.frozen, options.rounds, options.seldom = True, 0, 1
     options.runs.mkdir(parents=True, exist_ok=True)
     return options
 

@@ -19,6 +19,8 @@ off, which reads aloud and answers. Of the generator four kinds of things are su
 from __future__ import annotations
 
 import quiet  # noqa: F401  (first)
+import argparse
+import functools
 import random
 
 import torch
@@ -129,11 +131,12 @@ def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, ret
 
 
 def main() -> None:
-    run(parse(__doc__).processes, train)
-
-
-def train(together: Together) -> None:
     options = parse(__doc__)
+    run(options.processes, functools.partial(train, options))
+
+
+def train(options: argparse.Namespace, together: Together) -> None:
+    torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every length, which takes longer than the attention
     torch.manual_seed(options.seed)
@@ -159,7 +162,12 @@ def train(together: Together) -> None:
         dense.fit_heads(model, heads, enumerate(draw(tiles, 10_000_000)), 80, device)
         fitted = True
     together.same(model, heads)
-    mean = Mean(options.runs / "whole-mean.pt", options.mean, {"model": model, "heads": heads}) if options.mean and not together.rank else None
+    mean = None
+    if options.mean and together.rank == 0:
+        path = options.runs / "whole-mean.pt"
+        if clock.step == 0:  # that of another run
+            path.unlink(missing_ok=True)
+        mean = Mean(path, options.mean, {"model": model, "heads": heads} if fitted else {"model": model})
 
     def keep() -> None:
         if together.rank == 0:
