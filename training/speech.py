@@ -99,7 +99,7 @@ def turn_ids(tokenizer, turn: Turn, rows: int, columns: int) -> dict:
     said = tokenizer.encode(" " + turn.answer)
     places, starts, cursor = [-1] * (len(said.ids) + 1), [], 0
     for word in turn.where:
-        text = word.text.rstrip(":.,") or word.text
+        text = word.text if (" " + turn.answer).find(word.text, cursor) >= 0 else word.text.rstrip(":.,") or word.text
         cursor = (" " + turn.answer).find(text, cursor)
         if cursor < 0:
             break
@@ -111,9 +111,14 @@ def turn_ids(tokenizer, turn: Turn, rows: int, columns: int) -> dict:
             if low < high:
                 places[number] = under_piece(word, low - first, high - first, rows, columns)
                 break
+    # A space or the end of a line is said by who sees what comes next. (A figure begins with a space of its own: without a place for that a
+    # table's columns are never shown.)
+    blanks = {number for number, (start, end) in enumerate(said.offsets) if (" " + turn.answer)[start:end].isspace()}
+    for number in sorted(blanks, reverse=True):
+        places[number] = places[number + 1]
     within = lambda part: [i for i, (start, end) in enumerate(asked.offsets) if part and end > start and end > part[0] and start < part[1]]
     over = lambda words: [at for word in words for at in under_word(word, rows, columns)]
-    return {"ids": asked.ids + said.ids + [tokenizer.token_to_id(END)], "answer": len(asked.ids), "places": places, "named": within(turn.asked), "said": within(turn.said),
+    return {"ids": asked.ids + said.ids + [tokenizer.token_to_id(END)], "answer": len(asked.ids), "places": places, "blanks": blanks, "named": within(turn.asked), "said": within(turn.said),
             "keys": over(turn.keys), "heads": over(turn.heads), "kind": turn.kind, "question": turn.question, "text": turn.answer}
 
 
@@ -150,7 +155,8 @@ def pack(sheets: list[dict], image_token: int) -> dict:
             for i, place in enumerate(turn["places"]):
                 if place >= 0:
                     looks["next"].append((row, begin - 1 + i, visual[place], groups))
-                    looks["last"].append((row, begin + i, visual[place], groups))
+                    if i not in turn["blanks"]:
+                        looks["last"].append((row, begin + i, visual[place], groups))
                     groups += 1
             value = turn["places"][0]
             for key in turn["keys"]:

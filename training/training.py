@@ -33,6 +33,7 @@ def parse(doc: str) -> argparse.Namespace:
     add("--apart", action="store_true", help="a batch of single tiles is of one kind, so that none is padded to the length of another; for --accumulate")
     add("--accumulate", type=int, default=1, help="batches before every step of the optimisers; a multiple of three keeps their kinds even")
     add("--replay", type=int, default=1, help="how often each drawn batch of pages or single tiles is trained on")
+    add("--slips", type=float, default=0.0, help="share of the wrong pieces the model said that are given to it to go on from when --replay brings their batch again")
     add("--hold", type=int, default=24, help="rounds of batches kept for --replay")
     add("--mean", type=int, default=0, help="also keeps the mean of the weights over about so many steps, as `whole-mean.pt`; small batches leave noise that it is without")
     add("--warm", type=int, default=80, help="steps until the learning rate has reached its peak")

@@ -12,7 +12,7 @@ off, which reads aloud and answers. Of the generator four kinds of things are su
     python whole.py --device cuda --minutes 9 --batch 512 --pages 24 --tiles 192 --workers 15
     python whole.py --start shipped --minutes 60 --letters 0 --pages 2 --tiles 24                   # a CPU, on from another stage
 
-`--replay N` trains on what was drawn N times, `--frozen` leaves tower and connector as they are, `--accumulate N` makes one step of N batches,
+`--replay N` trains on what was drawn N times (`--slips 0.6`: going on from its own mistakes of the time before), `--frozen` leaves tower and connector as they are, `--accumulate N` makes one step of N batches,
 `--processes N` has N processes train one model, `--adapter` fits the retriever alone to a text model that was trained on.
 """
 
@@ -35,13 +35,15 @@ from batches import ROUND, Batches, loader
 from dense import TEMPERATURE, Heads, character_loss, word_loss
 from model import Colibri, config, load_tokenizer, unpacked
 from replay import Replay
+from slips import Slips
 from together import Together, run
 from training import Clock, Optimisers, parse, resume, save
 
 
-def answer(model: Colibri, batch: dict, visual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The generator's pass over packed sheets: logits where an answer's next token is wanted, and under the visual tokens with a piece of text."""
-    ids = batch["ids"]
+def answer(model: Colibri, batch: dict, visual: torch.Tensor, slips: Slips | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The generator's pass over packed sheets, with some of its own mistakes in the answers: logits where an answer's next token is wanted, and
+    under the visual tokens with a piece of text."""
+    ids = slips.into(batch) if slips else batch["ids"]
     WATCH.picture, WATCH.owner, WATCH.seen = batch["picture"], batch["owner"], {}
     WATCH.looks = {}
     if torch.is_grad_enabled():
@@ -68,7 +70,7 @@ def generator_loss(batch: dict, said: torch.Tensor, under: torch.Tensor) -> tupl
     loss, parts = loss_next + 0.3 * loss_under, {"next": loss_next, "said": right.float().mean(), "exact": whole.mean(), "under": (under.argmax(-1) == pieces).float().mean()}
     for name, heads in WATCH.seen.items():
         seen = torch.stack(heads)
-        loss = loss - 0.3 * seen.clamp(min=1e-5).log().mean()
+        loss = loss - 0.3 * seen.clamp(min=1e-8).log().mean()
         parts[f"look {name}"] = seen.mean()
     return loss, parts
 
@@ -102,8 +104,8 @@ def looked(model: Colibri, batch: dict, device: torch.device) -> None:
         del batch["grid"]
 
 
-def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, retrieving: bool, answering: bool) -> tuple[torch.Tensor, dict]:
-    batch = {k: v.to(pool.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+def step_loss(model: Colibri, heads: Heads, drawn: dict, pool: torch.Tensor, slips: Slips, retrieving: bool, answering: bool) -> tuple[torch.Tensor, dict]:
+    batch = {k: v.to(pool.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in drawn.items()}
     with torch.autocast(pool.device.type, dtype=torch.bfloat16):
         if "visual" in batch:
             visual, patches = batch["visual"], None
@@ -113,7 +115,9 @@ def step_loss(model: Colibri, heads: Heads, batch: dict, pool: torch.Tensor, ret
             named, letters = heads.characters(patches), heads.letters(visual)
         # A generator that says noise must not teach the tower: its gradient is let in little by little.
         if answering:
-            said, under = answer(model, batch, torch.lerp(visual.detach(), visual, batch["progress"]))
+            said, under = answer(model, batch, torch.lerp(visual.detach(), visual, batch["progress"]), slips)
+            if slips.share:
+                drawn["slips"] = slips.note(batch, said).cpu()
         if retrieving:
             # Padding stands on the right and attention is causal: no mask is needed.
             late = model.linear(model.states(batch["prompts"], visual.flatten(0, 1)))
@@ -152,6 +156,7 @@ def train(options: argparse.Namespace, together: Together) -> None:
         model.model.connector.requires_grad_(False)
     heads = Heads(model).to(device)
     pool = dense.word_pool(random.Random(options.seed)).to(device)
+    slips = Slips(load_tokenizer(folder), options.slips)
     optimiser = Optimisers(model, heads, options.rate)
     clock = Clock(options, "whole", quiet=together.rank > 0)
     fitted = resume(options, "whole", model, heads, optimiser, clock)
@@ -193,7 +198,7 @@ def train(options: argparse.Namespace, together: Together) -> None:
                 batch = clock.wait(late)
                 if options.frozen:
                     looked(model, batch, device)
-                loss, parts = step_loss(model, heads, batch, pool, batch["pages"] and (clock.step * options.accumulate + part) % options.seldom == 0, not options.adapter)
+                loss, parts = step_loss(model, heads, batch, pool, slips, batch["pages"] and (clock.step * options.accumulate + part) % options.seldom == 0, not options.adapter)
                 size = options.pages
             (loss / options.accumulate).backward()
             clock.note(parts, size)
