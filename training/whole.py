@@ -12,8 +12,9 @@ off, which reads aloud and answers. Of the generator four kinds of things are su
     python whole.py --device cuda --minutes 9 --batch 512 --pages 24 --tiles 192 --workers 15
     python whole.py --start shipped --minutes 60 --letters 0 --pages 2 --tiles 24                   # a CPU, on from another stage
 
-`--replay N` trains on what was drawn N times (`--slips 0.6`: going on from its own mistakes of the time before), `--frozen` leaves tower and connector as they are, `--accumulate N` makes one step of N batches,
-`--processes N` has N processes train one model, `--adapter` fits the retriever alone to a text model that was trained on.
+`--replay N` trains on what was drawn N times (with `--slips 0.6` going on from mistakes of the time before), `--frozen` leaves tower and connector
+as they are, `--accumulate N` makes one step of N batches, `--processes N` has N processes train one model, `--adapter` fits the retriever alone
+to a text model that was trained on.
 """
 
 from __future__ import annotations
