@@ -9,11 +9,12 @@ and most of what it would have forgotten.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import torch
 from torch import nn
+
+from training import store
 
 
 class Mean:
@@ -38,8 +39,7 @@ class Mean:
             torch._foreach_lerp_(list(self.mean[name].values()), list(part.state_dict().values()), share)
 
     def save(self) -> None:
-        torch.save({"heads": None, **self.mean, "seen": self.seen}, self.path.with_suffix(".tmp"))
-        os.replace(self.path.with_suffix(".tmp"), self.path)
+        store({"heads": None, **self.mean, "seen": self.seen}, self.path)
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
         raise SystemExit(f"--share is {options.share}, it must be from 0 to 1")
     first, second = (torch.load(options.runs / f"{name}.pt", map_location="cpu", weights_only=True) for name in (options.first, options.second))
     state = {part: between(first[part], second[part], options.share) if first[part] and second[part] else None for part in ("model", "heads")}
-    torch.save(state, options.runs / f"{options.out}.pt")
+    store(state, options.runs / f"{options.out}.pt")
 
 
 def between(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:

@@ -12,11 +12,11 @@ import argparse
 import shutil
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 
 from export import TOKENIZER_FILES
 from model import Colibri, config, load_tokenizer
+from training import store
 
 
 def restore(builtin: Path, runs: Path, stage: str) -> None:
@@ -39,7 +39,7 @@ def restore(builtin: Path, runs: Path, stage: str) -> None:
             raise SystemExit(f"`{builtin}` has no `{shipped}`; is it what export.py writes?")
     if found:
         raise SystemExit(f"`{builtin}` holds `{next(iter(found))}`, which the model does not have")
-    torch.save({"model": state, "heads": None}, runs / f"{stage}.pt")
+    store({"model": state, "heads": None}, runs / f"{stage}.pt")
     print(f"{runs / stage}.pt holds {sum(v.numel() for v in state.values()) / 1e6:.2f} M parameters")
 
 

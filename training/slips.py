@@ -29,16 +29,15 @@ class Slips:
         return torch.where(taken, batch["slips"], batch["ids"])
 
     def note(self, batch: dict, said: torch.Tensor) -> torch.Tensor:
-        """What was said (logits where a next piece is `wanted`, in order) in place of the pieces of a packed batch, where it is a mistake:
-        (row, slot), -1 elsewhere."""
-        wanted, best = batch["wanted"].cpu(), said.argmax(-1).cpu()
-        row, slot = (wanted >= 0).nonzero().unbind(1)
-        found = torch.full(wanted.shape, -1)
-        for at in (best != wanted[row, slot]).nonzero()[:, 0].tolist():
-            r, s = int(row[at]), int(slot[at])
-            meant, *after = [self.texts[i] if i >= 0 else "" for i in wanted[r, s : s + 5].tolist()]
-            if instead(self.texts[best[at]], meant, "".join(after), self.texts[batch["ids"][r, s]]):
-                found[r, s + 1] = best[at]
+        """What was said (logits where a next piece is `wanted`, in order) in place of the pieces of a packed batch as it was drawn, where it is a
+        mistake: (row, slot), -1 elsewhere."""
+        wanted, ids, best = batch["wanted"], batch["ids"], said.argmax(-1).cpu()
+        found, said_at = torch.full_like(ids, -1), wanted >= 0
+        wrong = best != wanted[said_at]
+        for piece, (row, slot) in zip(best[wrong].tolist(), said_at.nonzero()[wrong].tolist()):
+            meant, *after = [self.texts[i] if i >= 0 else "" for i in wanted[row, slot : slot + 5].tolist()]
+            if instead(self.texts[piece], meant, "".join(after), self.texts[ids[row, slot]]):
+                found[row, slot + 1] = piece
         return found
 
 

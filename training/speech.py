@@ -96,11 +96,12 @@ def sheet(tokenizer, tiles: list[Canvas], prefix: list[int], rows: int, columns:
 
 def turn_ids(tokenizer, turn: Turn, rows: int, columns: int) -> dict:
     asked = tokenizer.encode(f"{turn.question}{END}\nAssistant:")
-    said = tokenizer.encode(" " + turn.answer)
+    answer = " " + turn.answer
+    said = tokenizer.encode(answer)
     places, starts, cursor = [-1] * (len(said.ids) + 1), [], 0
     for word in turn.where:
-        text = word.text if (" " + turn.answer).find(word.text, cursor) >= 0 else word.text.rstrip(":.,") or word.text
-        cursor = (" " + turn.answer).find(text, cursor)
+        text = word.text if word.text in answer[cursor:] else word.text.rstrip(":.,") or word.text
+        cursor = answer.find(text, cursor)
         if cursor < 0:
             break
         starts.append((cursor, cursor + len(text), word))
@@ -113,7 +114,7 @@ def turn_ids(tokenizer, turn: Turn, rows: int, columns: int) -> dict:
                 break
     # A space or the end of a line is said by who sees what comes next. (A figure begins with a space of its own: without a place for that a
     # table's columns are never shown.)
-    blanks = {number for number, (start, end) in enumerate(said.offsets) if (" " + turn.answer)[start:end].isspace()}
+    blanks = {number for number, (start, end) in enumerate(said.offsets) if answer[start:end].isspace()}
     for number in sorted(blanks, reverse=True):
         places[number] = places[number + 1]
     within = lambda part: [i for i, (start, end) in enumerate(asked.offsets) if part and end > start and end > part[0] and start < part[1]]

@@ -186,6 +186,11 @@ def save(options: argparse.Namespace, stage: str, model: nn.Module, heads: nn.Mo
     path = options.runs / f"{stage}.pt"
     state = {"model": model.state_dict(), "heads": heads.state_dict() if heads else None, "optimiser": optimiser.state_dict(),
              "step": clock.step, "elapsed": clock.elapsed(), "seen": clock.seen}
+    store(state, path)
+
+
+def store(state: dict, path: Path) -> None:
+    """Writes a checkpoint whole or not at all."""
     torch.save(state, path.with_suffix(".tmp"))
     os.replace(path.with_suffix(".tmp"), path)
 

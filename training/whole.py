@@ -5,7 +5,7 @@ time, single tiles) and three losses share one pass of the tower: letters under 
 adapter on (words under rows, words of questions, each question's page among the others of the batch); and the generator with the adapter
 off, which reads aloud and answers. Of the generator four kinds of things are supervised beside the next token, since we drew the picture:
 * every visual token predicts the piece of text under it, with the text model's own `lm_head`;
-* pointing: a head looks at the visual token under the piece to be said next, another at the one under the piece just said;
+* pointing: some heads look at the visual token under the piece to be said next, others at the one under the piece just said;
 * finding: the last token before an answer looks at the words of the question that name the key, and the visual token over a value at its
   key; in a table other heads do the same for the column.
 
@@ -118,7 +118,7 @@ def step_loss(model: Colibri, heads: Heads, drawn: dict, pool: torch.Tensor, sli
         if answering:
             said, under = answer(model, batch, torch.lerp(visual.detach(), visual, batch["progress"]), slips)
             if slips.share:
-                drawn["slips"] = slips.note(batch, said).cpu()
+                drawn["slips"] = slips.note(drawn, said)
         if retrieving:
             # Padding stands on the right and attention is causal: no mask is needed.
             late = model.linear(model.states(batch["prompts"], visual.flatten(0, 1)))
@@ -146,7 +146,8 @@ def train(options: argparse.Namespace, together: Together) -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every length, which takes longer than the attention
     torch.manual_seed(options.seed)
     folder = options.runs / "tokenizer"
-    model = Colibri(config(load_tokenizer(folder))).to(device)
+    tokenizer = load_tokenizer(folder)
+    model = Colibri(config(tokenizer)).to(device)
     if options.adapter:
         model.requires_grad_(False)
         for part in (*model.adapters, model.linear):
@@ -157,7 +158,7 @@ def train(options: argparse.Namespace, together: Together) -> None:
         model.model.connector.requires_grad_(False)
     heads = Heads(model).to(device)
     pool = dense.word_pool(random.Random(options.seed)).to(device)
-    slips = Slips(load_tokenizer(folder), options.slips)
+    slips = Slips(tokenizer, options.slips)
     optimiser = Optimisers(model, heads, options.rate)
     clock = Clock(options, "whole", quiet=together.rank > 0)
     fitted = resume(options, "whole", model, heads, optimiser, clock)
