@@ -22,18 +22,18 @@ LONGEST_EDGE = 1024
 GRID = TILE // PATCH // SCALE
 TOKENS = GRID * GRID
 DIM = 128
-RANK, ALPHA = 32, 32
+RANK, ALPHA = 16, 16
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def config(tokenizer: Tokenizer) -> Idefics3Config:
-    """A genuine Idefics3 configuration: 5.8 M parameters in the tower, 4.5 M in the text model."""
+    """A genuine Idefics3 configuration: 5.8 M parameters in the tower, 5.2 M in the text model."""
     vocabulary = tokenizer.get_vocab_size()
     return Idefics3Config(
         vision_config={"model_type": "idefics3_vision", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 7, "num_attention_heads": 4,
                        "image_size": TILE, "patch_size": PATCH, "num_channels": 3, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6,
                        "attention_dropout": 0.0, "initializer_range": 0.02},
-        text_config={"model_type": "llama", "hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 5, "num_attention_heads": 8,
+        text_config={"model_type": "llama", "hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 6, "num_attention_heads": 8,
                      "num_key_value_heads": 4, "head_dim": 32, "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 8192,
                      "vocab_size": vocabulary, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, "attention_bias": False, "mlp_bias": False,
                      "tie_word_embeddings": False, "initializer_range": 0.05},

@@ -45,6 +45,8 @@ def parse(doc: str) -> argparse.Namespace:
     add("--processes", type=int, default=1, help="that train together, each on batches of its own; on a CPU best one for each core, with --threads 1 --workers 0")
     add("--start", help="another checkpoint in `--runs` that training goes on from")
     options = parser.parse_args()
+    if options.slips and options.replay < 2:
+        parser.error("--slips goes on from mistakes of the time before, so it needs --replay 2 or more")
     if options.adapter:
         options.frozen, options.rounds, options.seldom = True, 0, 1
     options.runs.mkdir(parents=True, exist_ok=True)
