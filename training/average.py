@@ -58,7 +58,9 @@ def main() -> None:
 
 
 def between(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
-    return {name: torch.lerp(first[name].float(), second[name].float(), share) for name in first}
+    """The retriever's own parts are the second's: the mean of two adapters' factors is not the adapter between them, and both are fitted again anyhow."""
+    own = lambda name: ".lora_" in name or name.startswith("linear.")
+    return {name: second[name] if own(name) else torch.lerp(first[name].float(), second[name].float(), share) for name in first}
 
 
 if __name__ == "__main__":

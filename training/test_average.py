@@ -37,6 +37,11 @@ class Means(unittest.TestCase):
         found = between({"a": torch.tensor([0.0, 4.0])}, {"a": torch.tensor([4.0, 0.0])}, 0.25)
         self.assertTrue(torch.equal(found["a"], torch.tensor([1.0, 3.0])))
 
+    def test_an_adapter_is_not_mixed(self) -> None:
+        names = ("model.q_proj.lora_A", "linear.weight", "model.q_proj.base.weight")
+        found = between({n: torch.zeros(1) for n in names}, {n: torch.ones(1) for n in names}, 0.25)
+        self.assertEqual([float(found[n]) for n in names], [1.0, 1.0, 0.25])
+
 
 if __name__ == "__main__":
     unittest.main()
