@@ -4,7 +4,7 @@ A layer that is added at the end is a copy of the last one whose outputs are zer
 looks where the last one does. The adapter's products are replaced by the nearest ones of the lower rank (Eckart and Young, 1936); it is
 fitted again at the end of every stage anyhow (`whole.py --adapter`). Optimisers are left behind.
 
-    python restore.py --stage old && python grow.py old --out grown && python whole.py --start grown --letters 0
+    python grow.py old --out grown && python whole.py --start grown --letters 0      # restore.py does it by itself
 """
 
 from __future__ import annotations

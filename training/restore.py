@@ -1,6 +1,7 @@
 """The opposite of `export.py`: makes a training checkpoint of the exported folders, so that a stage can start from what was shipped.
 
-Weights come back as bf16 left them; the throw-away heads and the optimisers are gone, and a stage that needs heads fits them first.
+Weights come back as bf16 left them; the throw-away heads and the optimisers are gone, and a stage that needs heads fits them first. Folders of an older
+checkpoint with fewer text layers come back grown (`grow.py`).
 
     python restore.py --builtin ../builtin --stage shipped
     python whole.py --start shipped --letters 0 --minutes 20
@@ -15,7 +16,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from export import TOKENIZER_FILES
-from model import Colibri, config, load_tokenizer
+from grow import grown
+from model import ADAPTED, Colibri, config, load_tokenizer
 from training import store
 
 
@@ -26,21 +28,23 @@ def restore(builtin: Path, runs: Path, stage: str) -> None:
         tokenizer.mkdir(parents=True, exist_ok=True)
         for name in TOKENIZER_FILES:
             shutil.copyfile(builtin / "base" / name, tokenizer / name)
-    model = Colibri(config(load_tokenizer(tokenizer)))
-    found = load_file(builtin / "base" / "model.safetensors")
+    cfg = config(load_tokenizer(tokenizer))
+    found = {trained(name): value.float() for name, value in load_file(builtin / "base" / "model.safetensors").items()}
     for name, value in load_file(builtin / "retriever" / "adapter_model.safetensors").items():
-        found[name.removeprefix("base_model.model.").removesuffix(".weight")] = value
-    state = model.state_dict()
-    for name in state:
-        shipped = name.replace(".base.weight", ".weight")
-        if shipped in found:
-            state[name] = found.pop(shipped).float()
-        else:
-            raise SystemExit(f"`{builtin}` has no `{shipped}`; is it what export.py writes?")
-    if found:
-        raise SystemExit(f"`{builtin}` holds `{next(iter(found))}`, which the model does not have")
+        found[name.removeprefix("base_model.model.").removesuffix(".weight")] = value.float()
+    state, model = grown(found, cfg.text_config.num_hidden_layers), Colibri(cfg).state_dict()
+    if missing := model.keys() - state.keys():
+        raise SystemExit(f"`{builtin}` has no `{min(missing)}`; is it what export.py writes?")
+    if extra := state.keys() - model.keys():
+        raise SystemExit(f"`{builtin}` holds `{min(extra)}`, which the model does not have")
     store({"model": state, "heads": None}, runs / f"{stage}.pt")
     print(f"{runs / stage}.pt holds {sum(v.numel() for v in state.values()) / 1e6:.2f} M parameters")
+
+
+def trained(name: str) -> str:
+    """What a weight of the exported base is called where an adapter may lie over it."""
+    layer = ".text_model.layers." in name and any(f".{part}.weight" in name for part in ADAPTED)
+    return name.removesuffix("weight") + "base.weight" if layer else name
 
 
 def main() -> None:
