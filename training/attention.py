@@ -18,7 +18,14 @@ from transformers.models.llama.modeling_llama import repeat_kv
 #: Which layers and heads do which kind of looking; heads of a layer lie in four groups of two that share keys. One head carries 32 numbers of the
 #: place it looks at, too few to spell a piece from, so several look at the piece to be said next. What was said last is looked for twice: the first
 #: layer that does knows the piece alone, the second what stood before it.
-HEADS = {"next": ((3, 0), (3, 1), (4, 0), (4, 2), (5, 0), (5, 2), (5, 4), (5, 6)), "last": ((1, 0), (2, 1)), "key": ((2, 4),), "named": ((2, 0),), "column": ((2, 6),), "said": ((2, 2),)}
+HEADS = {
+    "next": ((3, 0), (3, 1), (4, 0), (4, 2), (5, 0), (5, 2), (5, 4), (5, 6)),
+    "last": ((1, 0), (2, 1)),
+    "key": ((2, 4),),
+    "named": ((2, 0),),
+    "column": ((2, 6),),
+    "said": ((2, 2),),
+}
 
 
 @dataclass

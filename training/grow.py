@@ -26,7 +26,7 @@ LAYER = re.compile(r"(.*text_model\.layers\.)(\d+)\.(.*)")
 def grown(state: dict[str, torch.Tensor], layers: int, rank: int = RANK) -> dict[str, torch.Tensor]:
     """The weights of a model with so many text layers and an adapter of that rank."""
     state = lowered(state, rank)
-    have = 1 + max(int(m[2]) for name in state if (m := LAYER.match(name)))
+    have = 1 + max((int(m[2]) for name in state if (m := LAYER.match(name))), default=-1)
     if have > layers:
         raise SystemExit(f"the checkpoint has {have} text layers, more than the {layers} there are now")
     for name, value in list(state.items()):
@@ -38,7 +38,7 @@ def grown(state: dict[str, torch.Tensor], layers: int, rank: int = RANK) -> dict
 
 
 def lowered(state: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
-    """The same with adapters of at most that rank; alpha is the rank in both, so that nothing scales them."""
+    """The same with adapters of at most that rank (alpha is the rank in both: nothing scales them)."""
     state = dict(state)
     for name in [n for n in state if n.endswith("lora_A")]:
         other = name.removesuffix("A") + "B"

@@ -22,7 +22,8 @@ LONGEST_EDGE = 1024
 GRID = TILE // PATCH // SCALE
 TOKENS = GRID * GRID
 DIM = 128
-RANK, ALPHA = 16, 16
+#: An adapter of PEFT counts alpha / rank times: once, so that nothing has to be scaled here.
+RANK = ALPHA = 16
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -54,7 +55,7 @@ class Lora(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.base(x)
         if self.active:
-            y = y + (x @ self.lora_A.to(x.dtype).T) @ self.lora_B.to(x.dtype).T * (ALPHA / RANK)
+            y = y + (x @ self.lora_A.to(x.dtype).T) @ self.lora_B.to(x.dtype).T
         return y
 
 

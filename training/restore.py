@@ -34,7 +34,7 @@ def restore(builtin: Path, runs: Path, stage: str) -> None:
         found[name.removeprefix("base_model.model.").removesuffix(".weight")] = value.float()
     state, model = grown(found, cfg.text_config.num_hidden_layers), Colibri(cfg).state_dict()
     if missing := model.keys() - state.keys():
-        raise SystemExit(f"`{builtin}` has no `{min(missing)}`; is it what export.py writes?")
+        raise SystemExit(f"`{builtin}` has no `{min(missing).replace('.base.weight', '.weight')}`; is it what export.py writes?")
     if extra := state.keys() - model.keys():
         raise SystemExit(f"`{builtin}` holds `{min(extra)}`, which the model does not have")
     store({"model": state, "heads": None}, runs / f"{stage}.pt")

@@ -44,6 +44,9 @@ class TestGrow(unittest.TestCase):
         with self.assertRaisesRegex(SystemExit, "has 3 text layers"):
             grown(model(3).state_dict(), 2)
 
+    def test_what_has_no_layers_stays_as_it_is(self) -> None:
+        self.assertEqual(grown({}, 2), {})
+
     def test_an_adapter_of_lower_rank_is_the_nearest(self) -> None:
         torch.manual_seed(0)
         a, b = torch.randn(8, 12), torch.randn(10, 8)
