@@ -2,13 +2,14 @@
 
 use image::RgbImage;
 
-use super::config::{PreprocessorConfig, ProcessorConfig};
+use super::config::PreprocessorConfig;
 use super::error::Result;
 use super::escape::Marked;
 use super::expand::expand;
 use super::files::ProcessorFiles;
 use super::geometry::{TokenGeometry, token_geometry};
 use super::prompt_version::PromptVersion;
+use super::seq_len::ProcessorConfig;
 use super::tiles::{ImageProcessor, TileGrid, TileOptions, Tiles};
 use super::tokenizer::{END_OF_UTTERANCE, Tokenizer};
 

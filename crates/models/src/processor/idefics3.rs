@@ -3,11 +3,12 @@
 use image::RgbImage;
 
 use super::chat::{ChatTemplate, Content, Message, num_images};
-use super::config::{PreprocessorConfig, ProcessorConfig};
+use super::config::PreprocessorConfig;
 use super::error::{Error, Result};
 use super::expand::expand;
 use super::files::ProcessorFiles;
 use super::native;
+use super::seq_len::ProcessorConfig;
 use super::tiles::{ImageProcessor, TileGrid, TileOptions, Tiles};
 use super::tokenizer::Tokenizer;
 use super::video::VideoRecipe;
