@@ -2,7 +2,7 @@
 
 Whole maps of attention cost three times the rest of a step on sequences as long as a page. Here the picture runs torch's fused causal
 attention, the turns (a few hundred tokens that see the picture and their own turn) a masked one, and the rows that are supervised
-are computed once more beside them.
+are computed once more beside them. A CPU that trains has kernels of its own for both (`fused.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import repeat_kv
+
+import fused
 
 #: Which layers and heads do which kind of looking; heads of a layer lie in four groups of two that share keys. One head carries 32 numbers of the
 #: place it looks at, too few to spell a piece from, so several look at the piece to be said next. What was said last is looked for twice: the first
@@ -47,6 +49,7 @@ class Watch:
     owner: torch.Tensor | None = None
     looks: dict[str, Looks] = field(default_factory=dict)
     seen: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    full: torch.Tensor | None = None
 
     def allowed(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens (row, slot) -> (row, slot, length) of bool: what they may see: earlier ones of the picture or of their own turn."""
@@ -54,33 +57,40 @@ class Watch:
         earlier = torch.arange(every.shape[-1], device=tokens.device) <= tokens[..., None]
         return ((self.owner.gather(1, tokens)[..., None] == every) | (every == 0)) & earlier
 
+    def plan(self) -> torch.Tensor:
+        """What every token may see, worked out once for all layers: (row, length, length)."""
+        if self.full is None:
+            length = self.owner.shape[1]
+            causal = torch.ones(length, length, dtype=torch.bool, device=self.owner.device).tril()
+            self.full = ((self.owner[:, :, None] == self.owner[:, None, :]) | (self.owner[:, None, :] == 0)) & causal
+        return self.full
+
 
 WATCH = Watch()
 
 
 def watched(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask, scaling: float, **_) -> tuple[torch.Tensor, None]:
     """Query (batch, head, token, dim), key and value (batch, group, token, dim) -> (batch, token, head, dim)."""
-    key, value = repeat_kv(key, module.num_key_value_groups), repeat_kv(value, module.num_key_value_groups)
-    cut = WATCH.picture
-    picture = attend(query[:, :, :cut], key[:, :, :cut], value[:, :, :cut], scaling)
-    turns = torch.arange(cut, query.shape[2], device=query.device).expand(len(query), -1)
-    said = attend(query[:, :, cut:], key, value, scaling, WATCH.allowed(turns)[:, None])
+    if fused.here(query):
+        out = fused.attend(query, key, value, scaling, WATCH.plan())
+        key = repeat_kv(key, module.num_key_value_groups)
+    else:
+        key, value = repeat_kv(key, module.num_key_value_groups), repeat_kv(value, module.num_key_value_groups)
+        cut = WATCH.picture
+        picture = attend(query[:, :, :cut], key[:, :, :cut], value[:, :, :cut], scaling)
+        turns = torch.arange(cut, query.shape[2], device=query.device).expand(len(query), -1)
+        said = attend(query[:, :, cut:], key, value, scaling, WATCH.allowed(turns)[:, None])
+        out = torch.cat([picture, said], 2).transpose(1, 2).contiguous()
     for name, heads in HEADS.items():
         looks = WATCH.looks.get(name)
         for layer, head in heads:
             if layer == module.layer_idx and looks is not None and looks.groups:
                 WATCH.seen.setdefault(name, []).append(share(query[:, head], key[:, head], scaling, looks))
-    return torch.cat([picture, said], 2).transpose(1, 2).contiguous(), None
+    return out, None
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, allowed: torch.Tensor | None = None) -> torch.Tensor:
-    """Attention where it is allowed, or to what stands before. On a CPU torch's fused one takes five times as long backwards as forwards, so that
-    the short sequences of single tiles are faster by the plain product."""
-    if query.device.type == "cpu" and key.shape[2] <= 384:
-        if allowed is None:
-            allowed = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril()
-        hidden = torch.zeros(allowed.shape, dtype=query.dtype).masked_fill_(~allowed, -1e4)
-        return ((query * scaling) @ key.transpose(-1, -2) + hidden).softmax(-1).to(value.dtype) @ value
+    """Attention where it is allowed, or to what stands before."""
     return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=allowed is None, scale=scaling)
 
 

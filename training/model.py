@@ -65,9 +65,7 @@ class Colibri(nn.Module):
     def __init__(self, cfg: Idefics3Config) -> None:
         super().__init__()
         self.cfg = cfg
-        # On a CPU torch's fused attention is three times slower backwards than the plain product at these shapes.
-        vision = "sdpa" if torch.cuda.is_available() else "eager"
-        self.model = Idefics3Model._from_config(cfg, attn_implementation={"vision_config": vision, "text_config": "sdpa"})
+        self.model = Idefics3Model._from_config(cfg, attn_implementation="sdpa")
         hidden = cfg.text_config.hidden_size
         self.lm_head = nn.Linear(hidden, cfg.text_config.vocab_size, bias=False)
         self.linear = nn.Linear(hidden, DIM)

@@ -34,6 +34,7 @@ from attention import WATCH, Looks
 from average import Mean
 from batches import ROUND, Batches, loader
 from dense import TEMPERATURE, Heads, character_loss, word_loss
+from fused import fuse
 from model import Colibri, config, load_tokenizer, unpacked
 from replay import Replay
 from slips import Slips
@@ -46,7 +47,7 @@ def answer(model: Colibri, batch: dict, visual: torch.Tensor, slips: Slips | Non
     under the visual tokens with a piece of text."""
     ids = slips.into(batch) if slips else batch["ids"]
     WATCH.picture, WATCH.owner, WATCH.seen = batch["picture"], batch["owner"], {}
-    WATCH.looks = {}
+    WATCH.looks, WATCH.full = {}, None
     if torch.is_grad_enabled():
         WATCH.looks = {n: Looks(batch[f"{n}_tokens"], batch[f"{n}_picks"], batch[f"{n}_groups"]) for n in speech.LOOKS}
     text = model.model.text_model
@@ -156,6 +157,8 @@ def train(options: argparse.Namespace, together: Together) -> None:
     if options.frozen:
         model.model.vision_model.requires_grad_(False)
         model.model.connector.requires_grad_(False)
+    if device.type == "cpu":
+        fuse(model, options.runs)
     heads = Heads(model).to(device)
     pool = dense.word_pool(random.Random(options.seed)).to(device)
     slips = Slips(tokenizer, options.slips)
