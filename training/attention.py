@@ -60,9 +60,7 @@ class Watch:
     def plan(self) -> torch.Tensor:
         """What every token may see, worked out once for all layers: (row, length, length)."""
         if self.full is None:
-            length = self.owner.shape[1]
-            causal = torch.ones(length, length, dtype=torch.bool, device=self.owner.device).tril()
-            self.full = ((self.owner[:, :, None] == self.owner[:, None, :]) | (self.owner[:, None, :] == 0)) & causal
+            self.full = self.allowed(torch.arange(self.owner.shape[1], device=self.owner.device).expand_as(self.owner))
         return self.full
 
 

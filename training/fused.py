@@ -8,6 +8,7 @@ elsewhere, and where there is no C++ compiler, everything is as transformers has
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import platform
@@ -18,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.llama import modeling_llama
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
@@ -33,7 +35,7 @@ def processor() -> str:
         return platform.platform()
 
 
-def library(folder: Path) -> ctypes.CDLL | None:
+def compiled(folder: Path) -> ctypes.CDLL | None:
     """The kernels, compiled once for each processor and each state of their source and kept in a folder; None where there is no compiler."""
     path = folder / f"kernels-{hashlib.sha256(SOURCE.read_bytes() + ' '.join((*FLAGS, processor())).encode()).hexdigest()[:16]}.so"
     if not path.exists():
@@ -256,17 +258,23 @@ class Activation(nn.Module):
         return Gelu.apply(x) if here(x) else nn.functional.gelu(x, approximate="tanh")
 
 
-def vision(module, query, key, value, mask, scaling, **_):
+def vision(module, query, key, value, mask, scaling, **more):
     if here(query) and mask is None:
         return attend(query, key, value, scaling, None), None
-    return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling).transpose(1, 2).contiguous(), None
+    return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **more)
+
+
+@functools.lru_cache(maxsize=1)
+def earlier(length: int) -> torch.Tensor:
+    """What stands before each token, and itself: (1, length, length), once for all layers of a pass."""
+    return torch.ones(1, length, length, dtype=torch.bool).tril()
 
 
 def causal(module, query, key, value, mask, scaling, **more):
     """For sequences whose padding stands at the end."""
     if here(query):
-        return attend(query, key, value, scaling, torch.ones(1, query.shape[2], key.shape[2], dtype=torch.bool).tril()), None
-    return AttentionInterface._global_mapping["sdpa"](module, query, key, value, mask, scaling=scaling, **more)
+        return attend(query, key, value, scaling, earlier(query.shape[2])), None
+    return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **more)
 
 
 ROTARY = modeling_llama.apply_rotary_pos_emb
@@ -282,7 +290,7 @@ def rotated(q, k, cos, sin, unsqueeze_dim=1):
 def fuse(model: nn.Module, folder: Path) -> bool:
     """Puts the kernels into a `Colibri`, if they can be compiled into the folder."""
     global KERNELS
-    KERNELS = KERNELS or library(folder)
+    KERNELS = KERNELS or compiled(folder)
     if KERNELS is None:
         return False
     for module in list(model.modules()):

@@ -14,7 +14,7 @@ import fused
 from test_grow import model
 
 FOLDER = tempfile.TemporaryDirectory()
-fused.KERNELS = fused.library(Path(FOLDER.name))
+fused.KERNELS = fused.compiled(Path(FOLDER.name))
 
 
 @unittest.skipUnless(fused.KERNELS, "no C++ compiler")
