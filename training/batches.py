@@ -14,7 +14,7 @@ import facts
 import processing
 import speech
 from dense import Placed, grid_of, training_page
-from model import TOKENS, load_tokenizer
+from model import TILE, TOKENS, load_tokenizer
 from pages import kinds
 from pages.questions import any_query
 from together import Together
@@ -25,6 +25,8 @@ READABLE = 9.0
 ROUND = 3
 #: Questions asked the retriever about a page.
 QUERIES = 3
+#: How many batches of enlarged tiles are of strips.
+STRIPS = 0.3
 #: Kinds whose questions are the hardest to learn, and to which a stage may give more of its pages.
 HARD = ("table", "invoice", "table", "form", "bars", "slide", "pie")
 
@@ -32,8 +34,8 @@ HARD = ("table", "invoice", "table", "form", "bars", "slide", "pie")
 class Batches:
     """Batch number `step`, a function of the seed and its number alone: pages, or `tile_steps` times in three tiles."""
 
-    def __init__(self, tokenizer_folder: Path, pages: int, tiles: int, seed: int, easy: int, turns: int, favour: float, tile_steps: int, aloud: float, apart: bool) -> None:
-        self.turns, self.favour, self.tile_steps, self.aloud, self.apart = turns, favour, tile_steps, aloud, apart
+    def __init__(self, tokenizer_folder: Path, pages: int, tiles: int, seed: int, easy: int, turns: int, favour: float, tile_steps: int, aloud: float, apart: bool, enlarge: float) -> None:
+        self.turns, self.favour, self.tile_steps, self.aloud, self.apart, self.enlarge = turns, favour, tile_steps, aloud, apart, enlarge
         self.folder, self.num_pages, self.num_tiles, self.seed, self.easy, self.tokenizer = tokenizer_folder, pages, tiles, seed, max(easy, 1), None
 
     def __getitem__(self, step: int) -> dict:
@@ -47,10 +49,13 @@ class Batches:
         return min(step / self.easy, 1.0)
 
     def tiles(self, rng: random.Random, progress: float) -> dict:
-        """Single tiles: single words at first, then lines, several lines, key-value lines and small tables."""
+        """Single tiles: single words at first, then lines, several lines, key-value lines and small tables. Some batches are cut
+        as the processor cuts a small picture, twice as large: four tiles and an overview, or less of a strip. That is three times the work."""
         sheets, kind = [], rng.random()
         lines, per_line = some_lines(rng, progress)
-        while len(sheets) < self.num_tiles:
+        large = rng.random() < self.enlarge
+        height = rng.randint(90, TILE) if large and rng.random() < STRIPS else TILE
+        while len(sheets) < (max(self.num_tiles // 3, 1) if large else self.num_tiles):
             if not self.apart:
                 kind, (lines, per_line) = rng.random(), some_lines(rng, progress)
             if kind < 0.54 * (1 - self.aloud) * progress:
@@ -58,9 +63,9 @@ class Batches:
             elif kind < (1 - self.aloud) * progress:
                 canvas, turns = facts.fields_tile(rng)
             else:
-                canvas, turns = facts.lines_tile(rng, lines, per_line)
+                canvas, turns = facts.lines_tile(rng, lines, per_line, height=height)
             if turns:
-                sheets.append(speech.tile_sheet(self.tokenizer, canvas, turns))
+                sheets.append((speech.page_sheet if large else speech.tile_sheet)(self.tokenizer, canvas, turns))
         return {"pages": False, "progress": progress, **self.common(sheets)}
 
     def common(self, sheets: list[dict]) -> dict:

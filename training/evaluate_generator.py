@@ -1,6 +1,7 @@
 """Measures the generator on tiles, pages and questions it never saw (held-out seeds and fonts).
 
-Reading: the character error rate (edits / characters) of tiles of several lines, said greedily. Answering: exact match by kind of
+Reading: the character error rate (edits / characters) of tiles of several lines, said greedily; as the processor cuts them, twice as large, and
+uncut. Answering: exact match by kind of
 question, asked about the page alone. An answer is said greedily exactly if every token of it is the likeliest after the true ones
 before it, so one packed pass tells for all questions of a page.
 
@@ -92,12 +93,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     generator = Generator(options.runs, options.stage)
-    for name, lines in (("single words", 1), ("several lines", 5)):
+    for name, lines, sheet in (("single words", 1, speech.page_sheet), ("several lines", 5, speech.page_sheet), ("several lines, uncut", 5, speech.tile_sheet)):
         wrong = length = whole = count = 0
         for number in range(options.tiles):
             canvas, turns = facts.lines_tile(random.Random(HELD_OUT_SEED + number), lines, 1 if lines == 1 else 6, held_out=True)
             if turns:
-                said = generator.say(generator.look(speech.tile_sheet(generator.tokenizer, canvas, turns)), 2 * len(turns[0].answer) + 8)
+                said = generator.say(generator.look(sheet(generator.tokenizer, canvas, turns)), 2 * len(turns[0].answer) + 8)
                 wrong, length, count = wrong + edits(said, turns[0].answer), length + len(turns[0].answer), count + 1
                 whole += said == turns[0].answer
                 if number < 3:

@@ -71,9 +71,10 @@ def reading(program: Program, tiles: int, generator: str, precisions: list[str])
             path = program.home / f"tile{number:04}.png"
             canvas.image.convert("RGB").save(path)
             cases.append((path, READ, turns[0].answer))
-    for precision, said, same in by_precision(program, cases, generator, precisions, "--no-split"):
-        wrong = sum(edits(a, answer) for a, (_, _, answer) in zip(said, cases))
-        print(f"{precision}: character error rate {wrong / sum(len(c[2]) for c in cases):.3f} on {len(cases)} tiles, {same} of them as in {precisions[0]}", flush=True)
+    for name, more in (("tiles", ()), ("tiles uncut", ("--no-split",))):
+        for precision, said, same in by_precision(program, cases, generator, precisions, *more):
+            wrong = sum(edits(a, answer) for a, (_, _, answer) in zip(said, cases))
+            print(f"{precision}: character error rate {wrong / sum(len(c[2]) for c in cases):.3f} on {len(cases)} {name}, {same} of them as in {precisions[0]}", flush=True)
 
 
 def answering(program: Program, pages: int, generator: str, precisions: list[str]) -> None:

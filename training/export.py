@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from model import ALPHA, LONGEST_EDGE, RANK, TILE, TOKENS, Colibri, config, load_tokenizer
+from model import ALPHA, LONGEST_EDGE, MOST_ENLARGED, RANK, TILE, TOKENS, Colibri, config, load_tokenizer
 from tokenizer import CHAT_TEMPLATE
 
 TARGETS = "(.*(model.text_model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj).*$|.*(custom_text_proj).*$)"
@@ -40,7 +40,7 @@ def preprocessor_config(processor: str) -> dict:
         "do_convert_rgb": True, "do_image_splitting": True, "do_normalize": True, "do_pad": True, "do_rescale": True, "do_resize": True,
         "image_mean": [0.5, 0.5, 0.5], "image_processor_type": "Idefics3ImageProcessor", "image_std": [0.5, 0.5, 0.5],
         "max_image_size": {"longest_edge": TILE}, "processor_class": processor, "resample": 1, "rescale_factor": 0.00392156862745098,
-        "size": {"longest_edge": LONGEST_EDGE},
+        "size": {"longest_edge": LONGEST_EDGE}, "most_enlarged": MOST_ENLARGED,
     }
 
 

@@ -79,17 +79,17 @@ def page_turns(page: kinds.Page, rng: random.Random, most: int, whole: bool = Fa
     return [turn(page.canvas.words, fact, whole or rng.random() < 0.5, phrased(fact.core, fact.others, rng) if rng.random() < 0.45 else None) for fact in facts]
 
 
-def lines_tile(rng: random.Random, lines: int, per_line: int, held_out: bool = False) -> tuple[Canvas, list[Turn]]:
-    """A tile of whole words in whole lines, to be read aloud."""
+def lines_tile(rng: random.Random, lines: int, per_line: int, held_out: bool = False, height: int = TILE) -> tuple[Canvas, list[Turn]]:
+    """A tile of whole words in whole lines, to be read aloud, or a strip that is as wide."""
     paper, ink = crops.colours(rng)
     stretch = rng.uniform(0.85, 1.32)
-    canvas = Canvas.blank(round(256 / stretch), 256, paper)
+    canvas = Canvas.blank(round(TILE / stretch), height, paper)
     regular, bold = fonts.choose(rng, held_out)
     em = rng.randint(17 if held_out else 14, 36 if lines < 3 else 28)
     face = fonts.font(bold if rng.random() < 0.25 else regular, em)
     pitch = em * rng.uniform(1.2, 1.8)
-    lines = max(min(lines, int(230 / pitch)), 1)
-    y = rng.uniform(em, max(250 - pitch * (lines - 1), em + 1))
+    lines = max(min(lines, int((height - 26) / pitch)), 1)
+    y = rng.uniform(em, max(height - 6 - pitch * (lines - 1), em + 1))
     spoken = []
     left = rng.uniform(2, 60)
     for _ in range(lines):
@@ -103,7 +103,7 @@ def lines_tile(rng: random.Random, lines: int, per_line: int, held_out: bool = F
         y += pitch
         if said:
             spoken.append(" ".join(said))
-    canvas = finish(canvas.scaled(256, 256), rng, held_out)
+    canvas = finish(canvas.scaled(TILE, height), rng, held_out)
     return canvas, [Turn(READ, "\n".join(spoken), canvas.words)] if spoken else []
 
 
@@ -175,4 +175,5 @@ def finish(canvas: Canvas, rng: random.Random, held_out: bool) -> Canvas:
     if not held_out and rng.random() < 0.7:
         canvas = canvas.grey()
     canvas = effects.scan(canvas, rng) if rng.random() < 0.15 else canvas
-    return canvas if held_out or rng.random() < 0.8 else canvas.scaled(LONGEST_EDGE, LONGEST_EDGE).scaled(TILE, TILE)
+    width, height, times = *canvas.image.size, LONGEST_EDGE // TILE
+    return canvas if held_out or rng.random() < 0.8 else canvas.scaled(times * width, times * height).scaled(width, height)

@@ -19,6 +19,8 @@ from transformers.models.idefics3.modeling_idefics3 import Idefics3Model
 TILE, PATCH, SCALE = 256, 16, 2
 #: The longest edge of a page: A4 becomes 3 x 4 tiles, US Letter 4 x 4, a slide 4 x 3; each and the overview 64 tokens.
 LONGEST_EDGE = 1024
+#: A picture smaller than that is made at most so many times as large. (transformers knows no such limit: ask it for `size` by hand.)
+MOST_ENLARGED = 2
 GRID = TILE // PATCH // SCALE
 TOKENS = GRID * GRID
 DIM = 128

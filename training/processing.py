@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from model import LONGEST_EDGE, TILE
+from model import LONGEST_EDGE, MOST_ENLARGED, TILE
 from pages.canvas import Canvas
 
 
 def sizes(width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The sizes after the first and the second resize."""
-    ratio = width / height
+    """The sizes after the first resize, to the longest edge but no more than `MOST_ENLARGED` times, and after the second."""
+    ratio, edge = width / height, min(LONGEST_EDGE, MOST_ENLARGED * max(width, height))
     if width >= height:
-        w, h = LONGEST_EDGE, int(LONGEST_EDGE / ratio)
+        w, h = edge, int(edge / ratio)
         h += h % 2
     else:
-        w, h = int(LONGEST_EDGE * ratio), LONGEST_EDGE
+        w, h = int(edge * ratio), edge
         w += w % 2
     w, h = max(w, 1), max(h, 1)
     ratio = w / h

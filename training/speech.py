@@ -23,6 +23,9 @@ READ = "Read the text."
 #: the last token before an answer at the key's words in the question, and in tables the same two for the head of the column.
 LOOKS = ("next", "last", "key", "named", "column", "said")
 END = "<end_of_utterance>"
+#: Pieces that are found in another row of visual tokens, or another tile, than the one before: where a line goes on behind the edge of a tile, or the next
+#: one begins. They are few, and whoever misses one reads a wrong line: they count as so many.
+JUMP = 3
 
 
 @dataclass
@@ -62,14 +65,13 @@ def under_word(word: Word, rows: int, columns: int) -> list[int]:
 
 
 def page_sheet(tokenizer, canvas: Canvas, turns: list[Turn]) -> dict:
-    """A whole page; the words of the turns are those of `canvas`."""
+    """A whole page, or a smaller picture, enlarged and cut; the words of the turns stand where those of `canvas` do."""
     tiles, rows, columns = processing.split(canvas)
     sx, sy = columns * TILE / canvas.image.width, rows * TILE / canvas.image.height
-    stretched = {id(w): Word(w.text, [e * sx for e in w.edges], w.top * sy, w.bottom * sy) for w in canvas.words}
-    there = lambda found: [stretched[id(w)] for w in found]
+    there = lambda found: [Word(w.text, [e * sx for e in w.edges], w.top * sy, w.bottom * sy) for w in found]
     moved = [replace(t, where=there(t.where), keys=there(t.keys), heads=there(t.heads)) for t in turns]
     prefix = processing.document_ids(tokenizer, rows, columns, TOKENS, after="")
-    return sheet(tokenizer, tiles, prefix, rows, columns, list(stretched.values()), moved)
+    return sheet(tokenizer, tiles, prefix, rows, columns, there(canvas.words), moved)
 
 
 def tile_sheet(tokenizer, canvas: Canvas, turns: list[Turn]) -> dict:
@@ -117,6 +119,10 @@ def turn_ids(tokenizer, turn: Turn, rows: int, columns: int) -> dict:
     blanks = {number for number, (start, end) in enumerate(said.offsets) if answer[start:end].isspace()}
     for number in sorted(blanks, reverse=True):
         places[number] = places[number + 1]
+    # Who has read everything stays where he is. (Without a place to look at, the last line was often said twice.)
+    if turn.kind == "reading" and said.ids:
+        places[-1] = places[-2]
+        blanks.add(len(said.ids))
     within = lambda part: [i for i, (start, end) in enumerate(asked.offsets) if part and end > start and end > part[0] and start < part[1]]
     over = lambda words: [at for word in words for at in under_word(word, rows, columns)]
     return {"ids": asked.ids + said.ids + [tokenizer.token_to_id(END)], "answer": len(asked.ids), "places": places, "blanks": blanks, "named": within(turn.asked), "said": within(turn.said),
@@ -125,7 +131,7 @@ def turn_ids(tokenizer, turn: Turn, rows: int, columns: int) -> dict:
 
 def pack(sheets: list[dict], image_token: int) -> dict:
     """One batch of tensors: `picture` (tokens at the beginning that are the picture's, padded), `ids`, `positions`, `owner` (0: picture, k:
-    the k-th turn, -1: padding), `wanted` (next tokens of answers), `turn_of` them, `under` the visual tokens, and for every kind of looks who must look where
+    the k-th turn, -1: padding), `wanted` (next tokens of answers), `weight` and `turn_of` them, `under` the visual tokens, and for every kind of looks who must look where
     (`attention.py`): `NAME_tokens`, `NAME_picks`, `NAME_groups`."""
     picture = max(len(s["prefix"]) for s in sheets)
     longest = picture + max(sum(len(t["ids"]) for t in s["turns"]) for s in sheets)
@@ -135,6 +141,7 @@ def pack(sheets: list[dict], image_token: int) -> dict:
     owner = torch.full((len(sheets), longest), -1)
     wanted = torch.full((len(sheets), longest), -100)
     turn_of = torch.full((len(sheets), longest), -1)
+    weight = torch.ones((len(sheets), longest))
     looks: dict[str, list[tuple[int, int, int, int]]] = {name: [] for name in LOOKS}
     groups, turns = 0, 0
     for row, one in enumerate(sheets):
@@ -155,10 +162,14 @@ def pack(sheets: list[dict], image_token: int) -> dict:
             turns += 1
             for i, place in enumerate(turn["places"]):
                 if place >= 0:
-                    looks["next"].append((row, begin - 1 + i, visual[place], groups))
                     if i not in turn["blanks"]:
                         looks["last"].append((row, begin + i, visual[place], groups))
-                    groups += 1
+                    before = turn["places"][i - 1] if i else -1
+                    times = JUMP if before >= 0 and before // GRID != place // GRID else 1
+                    weight[row, begin - 1 + i] = times
+                    for _ in range(times):
+                        looks["next"].append((row, begin - 1 + i, visual[place], groups))
+                        groups += 1
             value = turn["places"][0]
             for key in turn["keys"]:
                 # Whichever comes later looks at the other: the value at its key, or the key at a value above it.
@@ -170,7 +181,7 @@ def pack(sheets: list[dict], image_token: int) -> dict:
                 looks[name] += [(row, begin - 1, at + token, groups + 1) for token in turn[name]]
             groups += 2 + max(turn["keys"], default=0) + 1
             at += length
-    batch = {"picture": picture, "ids": ids, "positions": positions, "owner": owner, "wanted": wanted, "turn_of": turn_of, "turns": turns,
+    batch = {"picture": picture, "ids": ids, "positions": positions, "owner": owner, "wanted": wanted, "weight": weight, "turn_of": turn_of, "turns": turns,
              "under": torch.from_numpy(np.concatenate([s["under"] for s in sheets])).long()}
     for name, found in looks.items():
         batch[f"{name}_tokens"], batch[f"{name}_picks"], batch[f"{name}_groups"] = slots(found, len(sheets))

@@ -32,6 +32,12 @@ class Places(unittest.TestCase):
         said = self.said("19\n75", line(0, "19") + line(64, "75"))
         self.assertEqual([place for piece, place in said if piece == "\n"], [16])
 
+    def test_reading_ends_where_its_last_piece_stands(self) -> None:
+        turn = turn_ids(TOKENIZER, Turn("What?", "1975", line(0, "1975")), 1, 1)
+        self.assertEqual(turn["places"][-2:], [1, 1])
+        self.assertIn(len(turn["places"]) - 1, turn["blanks"], "the end itself is nothing on the page that was said")
+        self.assertEqual(turn_ids(TOKENIZER, Turn("What?", "1975", line(0, "1975"), kind="table"), 1, 1)["places"][-1], -1)
+
     def test_punctuation_that_is_read_aloud_has_a_place(self) -> None:
         self.assertEqual(self.said("19.", line(0, "19."))[-1], (".", 1))
         self.assertEqual(self.said("19", line(0, "19.")), [(" ", 0), ("1", 0), ("9", 0)], "an answer may leave it out")

@@ -66,7 +66,8 @@ def answer(model: Colibri, batch: dict, visual: torch.Tensor, slips: Slips | Non
 
 def generator_loss(batch: dict, said: torch.Tensor, under: torch.Tensor) -> tuple[torch.Tensor, dict]:
     wanted, pieces = batch["wanted"][batch["wanted"] >= 0], batch["under"][batch["under"] >= 0]
-    loss_next, loss_under = F.cross_entropy(said, wanted), F.cross_entropy(under, pieces)
+    weight = batch["weight"][batch["wanted"] >= 0]
+    loss_next, loss_under = (F.cross_entropy(said, wanted, reduction="none") * weight).sum() / weight.sum(), F.cross_entropy(under, pieces)
     right = said.argmax(-1) == wanted
     whole = torch.ones(batch["turns"], device=said.device).index_reduce_(0, batch["turn_of"][batch["wanted"] >= 0], right.float(), "amin")
     loss, parts = loss_next + 0.3 * loss_under, {"next": loss_next, "said": right.float().mean(), "exact": whole.mean(), "under": (under.argmax(-1) == pieces).float().mean()}
@@ -166,7 +167,7 @@ def train(options: argparse.Namespace, together: Together) -> None:
     clock = Clock(options, "whole", quiet=together.rank > 0)
     fitted = resume(options, "whole", model, heads, optimiser, clock)
     tiles = dense.Tiles(folder, options.batch, 4, options.seed)
-    pages = Batches(folder, options.pages, options.tiles, options.seed, options.easy, options.turns, options.favour, options.rounds, options.aloud, options.apart)
+    pages = Batches(folder, options.pages, options.tiles, options.seed, options.easy, options.turns, options.favour, options.rounds, options.aloud, options.apart, options.enlarge)
     draw = lambda batches, start: loader(batches, start * together.size, options.workers, device.type == "cuda", together)
     if not fitted and not options.frozen:
         dense.fit_heads(model, heads, enumerate(draw(tiles, 10_000_000)), 80, device)

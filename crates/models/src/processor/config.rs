@@ -46,6 +46,10 @@ pub struct PreprocessorConfig {
     pub frames: Frames,
     /// `size.longest_edge`: the longer side after the first resize, in pixels.
     pub longest_edge: u32,
+    /// `most_enlarged`: a picture is made at most so many times as large by the first resize, where
+    /// the file says so. Ours: transformers enlarges every small picture to `longest_edge`, at which
+    /// a model that only ever saw whole pages at that size cannot read it.
+    pub most_enlarged: Option<u32>,
     /// `max_image_size.longest_edge`: the side of a tile, in pixels.
     pub tile_side: u32,
     /// Whether a picture is cut into tiles, with an overview behind them.
@@ -87,6 +91,7 @@ impl Default for PreprocessorConfig {
         Self {
             frames: Frames::Tiles,
             longest_edge: 4 * 364,
+            most_enlarged: None,
             tile_side: 364,
             do_image_splitting: true,
             do_resize: true,
@@ -194,6 +199,10 @@ impl PreprocessorConfig {
         Ok(Self {
             frames: sizes.frames,
             longest_edge: sizes.longest_edge,
+            most_enlarged: file.or("most_enlarged", default.most_enlarged, |value| {
+                file.whole(value, "most_enlarged", MAX_LONGEST_EDGE)
+                    .map(Some)
+            })?,
             tile_side: sizes.tile_side,
             do_image_splitting: file.flag("do_image_splitting", default.do_image_splitting)?,
             do_resize: file.flag("do_resize", default.do_resize)?,
@@ -319,7 +328,7 @@ mod tests {
     fn every_value_is_read() {
         let config = read(json!({
             "size": {"longest_edge": 2048}, "max_image_size": {"longest_edge": 512},
-            "do_image_splitting": false, "do_resize": false, "resample": 3, "do_rescale": false,
+            "most_enlarged": 2, "do_image_splitting": false, "do_resize": false, "resample": 3, "do_rescale": false,
             "rescale_factor": 0.5, "do_normalize": false, "image_mean": [0.1, 0.2, 0.3],
             "image_std": 0.25, "do_convert_rgb": false,
             "video_sampling": {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 384}},
@@ -327,6 +336,7 @@ mod tests {
         let expected = PreprocessorConfig {
             frames: Frames::Tiles,
             longest_edge: 2048,
+            most_enlarged: Some(2),
             tile_side: 512,
             do_image_splitting: false,
             do_resize: false,

@@ -1,7 +1,7 @@
 //! Pictures into tiles, exactly as transformers' `Idefics3ImageProcessorPil` does.
 //!
-//! 1. The longer side becomes `longest_edge` (up or down), the other one follows, made even, both
-//!    at most 4096.
+//! 1. The longer side becomes `longest_edge` (up or down; up at most `most_enlarged` times, where a
+//!    checkpoint of ours says so), the other one follows, made even, both at most 4096.
 //! 2. With splitting, both sides grow to multiples of the tile side; the aspect ratio changes, and
 //!    what is resized is the rounded result of step 1.
 //! 3. The tiles are cut row by row, and the *step-2* picture, squeezed to one tile, follows them as
@@ -81,6 +81,15 @@ impl ImageProcessor {
         }
     }
 
+    /// That of a picture whose longer side has `longer` pixels.
+    fn longest_edge_of(&self, longer: u32, options: TileOptions) -> u32 {
+        let limit = match (options.detail, self.config.most_enlarged) {
+            (None, Some(times)) => longer.saturating_mul(times),
+            _ => u32::MAX,
+        };
+        self.longest_edge(&options).min(limit)
+    }
+
     /// Whether a picture that is large enough is cut.
     fn splits(&self, options: TileOptions) -> bool {
         options.split.unwrap_or(self.config.do_image_splitting)
@@ -99,7 +108,7 @@ impl ImageProcessor {
             let split = self.splits(*options);
             return native::plan(&self.config, shortest_edge, (width, height), split);
         }
-        let longest_edge = self.longest_edge(options);
+        let longest_edge = self.longest_edge_of(width.max(height), *options);
         let resized = if self.config.do_resize && self.config.frames == Frames::Tiles {
             below_limit(to_longest_edge(width, height, longest_edge))
         } else {
@@ -338,6 +347,29 @@ mod tests {
             }
         );
         assert_eq!(plan.stretched, (512, 512));
+    }
+
+    #[test]
+    fn a_small_picture_is_enlarged_no_more_than_the_file_allows() {
+        let processor = ImageProcessor::new(PreprocessorConfig {
+            most_enlarged: Some(2),
+            ..processor(1024, 256).config().clone()
+        });
+        let plan = |width, height, detail| {
+            let options = TileOptions {
+                detail: NonZeroU32::new(detail),
+                split: None,
+            };
+            let plan = processor.plan(width, height, &options).unwrap();
+            (plan.resized, plan.grid.rows, plan.grid.cols)
+        };
+        assert_eq!(plan(256, 256, 0), ((512, 512), 2, 2));
+        assert_eq!(plan(256, 100, 0), ((512, 200), 1, 2));
+        assert_eq!(plan(120, 60, 0), ((240, 120), 0, 0));
+        assert_eq!(plan(512, 512, 0), ((1024, 1024), 4, 4));
+        assert_eq!(plan(2000, 1000, 0), ((1024, 512), 2, 4));
+        // What the caller asks for is what he gets.
+        assert_eq!(plan(256, 256, 4), ((1024, 1024), 4, 4));
     }
 
     #[test]
