@@ -68,7 +68,7 @@ def page_sheet(tokenizer, canvas: Canvas, turns: list[Turn]) -> dict:
     """A whole page, or a smaller picture, enlarged and cut; the words of the turns stand where those of `canvas` do."""
     tiles, rows, columns = processing.split(canvas)
     sx, sy = columns * TILE / canvas.image.width, rows * TILE / canvas.image.height
-    there = lambda found: [Word(w.text, [e * sx for e in w.edges], w.top * sy, w.bottom * sy) for w in found]
+    there = lambda found: [w.scaled(sx, sy) for w in found]
     moved = [replace(t, where=there(t.where), keys=there(t.keys), heads=there(t.heads)) for t in turns]
     prefix = processing.document_ids(tokenizer, rows, columns, TOKENS, after="")
     return sheet(tokenizer, tiles, prefix, rows, columns, there(canvas.words), moved)

@@ -65,11 +65,11 @@ def answer(model: Colibri, batch: dict, visual: torch.Tensor, slips: Slips | Non
 
 
 def generator_loss(batch: dict, said: torch.Tensor, under: torch.Tensor) -> tuple[torch.Tensor, dict]:
-    wanted, pieces = batch["wanted"][batch["wanted"] >= 0], batch["under"][batch["under"] >= 0]
-    weight = batch["weight"][batch["wanted"] >= 0]
+    known, pieces = batch["wanted"] >= 0, batch["under"][batch["under"] >= 0]
+    wanted, weight = batch["wanted"][known], batch["weight"][known]
     loss_next, loss_under = (F.cross_entropy(said, wanted, reduction="none") * weight).sum() / weight.sum(), F.cross_entropy(under, pieces)
     right = said.argmax(-1) == wanted
-    whole = torch.ones(batch["turns"], device=said.device).index_reduce_(0, batch["turn_of"][batch["wanted"] >= 0], right.float(), "amin")
+    whole = torch.ones(batch["turns"], device=said.device).index_reduce_(0, batch["turn_of"][known], right.float(), "amin")
     loss, parts = loss_next + 0.3 * loss_under, {"next": loss_next, "said": right.float().mean(), "exact": whole.mean(), "under": (under.argmax(-1) == pieces).float().mean()}
     for name, heads in WATCH.seen.items():
         seen = torch.stack(heads)

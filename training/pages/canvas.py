@@ -27,6 +27,10 @@ class Word:
     def right(self) -> float:
         return self.edges[-1]
 
+    def scaled(self, sx: float, sy: float) -> "Word":
+        """The word where it stands once the picture is so many times as wide and as high."""
+        return Word(self.text, [e * sx for e in self.edges], self.top * sy, self.bottom * sy)
+
 
 @dataclass
 class Canvas:
@@ -72,8 +76,7 @@ class Canvas:
         if (width, height) == self.image.size:
             return self
         sx, sy = width / self.image.width, height / self.image.height
-        words = [Word(w.text, [e * sx for e in w.edges], w.top * sy, w.bottom * sy) for w in self.words]
-        return Canvas(self.image.resize((width, height), resample), words)
+        return Canvas(self.image.resize((width, height), resample), [w.scaled(sx, sy) for w in self.words])
 
     def crop(self, left: int, top: int, side: int) -> "Canvas":
         """A square window. Characters that lie mostly outside are dropped, so a word at the edge keeps its visible part."""
